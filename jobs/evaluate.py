@@ -1,0 +1,94 @@
+"""Measure a model on a split of all ratings, beside the baselines; the article's figures are one of these."""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jobs import inputs
+from jobs.settings import Settings
+from recommender import evaluate as measures
+from recommender import split as splits
+from recommender import train as training
+from recommender.config import RECIPES, Recipe
+from recommender.config import recipe as named_recipe
+from recommender.train import Epoch, Trained
+from storage.errors import InvalidInput
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    settings: Settings, model: str, split: str, movie_key: str | None = None, seed: int | None = None, plot: Path | None = None
+) -> dict[str, Any]:
+    """Train `model` on the training part of `split` and measure it on the others; returns figures and a summary.
+
+    On the time-range split, the article's, movies are known by title unless `movie_key` says otherwise, and the
+    vocabularies cover all ratings, as there. `rmse.train` is the mean over the last epoch, as Keras reports it.
+    """
+    recipe = _recipe(settings, model, split, movie_key, seed)
+    night = inputs.read(settings, None)
+    if recipe.model.movie_key == "title" and not night.has_titles:
+        raise InvalidInput("movies have no titles to be known by", hint="--movie-key movie_id")
+    ratings = night.keyed(recipe.model.movie_key)
+    cut = splits.by_name(split, ratings, recipe.train.seed)
+    held = cut.validation if cut.validation.num_rows else None
+    whole = training.vocabularies_of(ratings, recipe.model.movie_key) if split == "time-range" else None
+    began = time.perf_counter()
+    trained = training.train(cut.train, recipe, holdout=held, vocabularies=whole, on_epoch=_log)
+    seconds = time.perf_counter() - began
+    parts = {"validation": cut.validation, "test": cut.test}
+    predicted = {name: trained.predict(part) for name, part in parts.items() if part.num_rows}
+    errors = {name: measures.rating_error(stars, parts[name], cut.train) for name, stars in predicted.items()}
+    figures = {
+        "model": model,
+        "split": split,
+        "movie_key": recipe.model.movie_key,
+        "seed": recipe.train.seed,
+        "parameters": trained.parameters,
+        "rows": {"train": cut.train.num_rows} | {name: part.num_rows for name, part in parts.items() if part.num_rows},
+        "rmse": {"train": trained.history[-1].train_rmse} | {name: found[0].value for name, found in errors.items()},
+        "metrics": {name: [dataclasses.asdict(metric) for metric in found] for name, found in errors.items()},
+        "baselines": _baselines(cut.test, cut.train),
+        "epochs": len(trained.history),
+        "seconds": round(seconds, 2),
+        "summary": _summary(trained),
+        "history": [dataclasses.asdict(epoch) for epoch in trained.history],
+    }
+    if plot is not None:
+        from jobs import plots
+
+        figures["plot"] = str(plots.history(trained.history, f"{model}, {split}", plot))
+    return figures
+
+
+def _recipe(settings: Settings, model: str, split: str, movie_key: str | None, seed: int | None) -> Recipe:
+    base = settings.recipe if model == settings.model.name else named_recipe(model)
+    article = split == "time-range" and model in RECIPES
+    key = movie_key or ("title" if article else base.model.movie_key)
+    changed = dataclasses.replace(base.train, seed=base.train.seed if seed is None else seed)
+    return Recipe(dataclasses.replace(base.model, movie_key=key), changed)  # type: ignore[arg-type]
+
+
+def _log(epoch: Epoch) -> None:
+    logger.info("train.epoch", extra={"epoch": epoch.number, "rmse": epoch.train_rmse, "holdout_rmse": epoch.holdout_rmse})
+
+
+def _baselines(test: pa.Table, train: pa.Table) -> dict[str, dict[str, float]]:
+    found = {}
+    for name, stars in measures.baselines(test, train).items():
+        figures = measures.rating_error(stars, test, train)
+        found[name] = {metric.metric: metric.value for metric in figures if metric.segment == "all"}
+    return found
+
+
+def _summary(trained: Trained) -> list[dict[str, Any]]:
+    """The layers as `model.summary()` lists them: name, kind, trainable parameters."""
+    return [
+        {"layer": layer.name, "kind": type(layer).__name__, "parameters": sum(int(w.shape.num_elements()) for w in layer.trainable_weights)}
+        for layer in trained.model.layers
+        if layer.trainable_weights
+    ]

@@ -1,0 +1,34 @@
+"""Exit codes: one place that says what each error means to whoever started the command."""
+
+from jobs.configuration import InvalidSettings
+from recommender import errors as recommender
+from storage import errors as storage
+
+DONE, BUG, USAGE, INPUT, GATE, BUSY, RESOURCES, INTEGRITY, NOT_FOUND, STALE, PARTIAL = range(11)
+SIGINT, SIGTERM = 130, 143
+
+CODES: dict[type[Exception], int] = {
+    InvalidSettings: USAGE,
+    storage.StorageError: BUG,
+    storage.InvalidInput: INPUT,
+    storage.NoRatings: INPUT,
+    storage.Busy: BUSY,
+    storage.DiskFailed: RESOURCES,
+    storage.CorruptState: INTEGRITY,
+    storage.AuditFailed: INTEGRITY,
+    storage.NotFound: NOT_FOUND,
+    storage.QueryRefused: USAGE,
+    recommender.RecommenderError: BUG,
+    recommender.UnknownName: USAGE,
+    recommender.NothingToRecommend: INPUT,
+    recommender.TrainingDiverged: GATE,
+    recommender.GateRefused: GATE,
+    recommender.InvalidModel: INTEGRITY,
+    recommender.NonFiniteScores: INTEGRITY,
+    recommender.OutOfMemory: RESOURCES,
+}
+
+
+def code(error: BaseException) -> int:
+    """The exit code for an error; 1 for what nobody expected."""
+    return CODES.get(type(error), BUG)  # type: ignore[arg-type]

@@ -1,0 +1,68 @@
+"""Bring ratings into the lake, from wherever they are."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.settings import Settings
+from recommender import schema
+from storage import atomic, lake, sources
+from storage.catalogue import Catalogue
+from storage.errors import NoRatings
+
+logger = logging.getLogger(__name__)
+
+
+def ingest(settings: Settings, source: str, columns: Mapping[str, str], wait: float = 0.0) -> dict[str, Any]:
+    """Append what `source` has and the lake has not; returns counts.
+
+    `columns` maps recjob's column names to those of a Parquet or CSV source. Raises `InvalidInput`: nothing is written.
+    """
+    began = time.perf_counter()
+    return append(settings, source, sources.read(source, columns, settings.state_dir / "downloads"), began, wait)
+
+
+def append(settings: Settings, source: str, catalogue: Catalogue, began: float, wait: float = 0.0) -> dict[str, Any]:
+    """Append a catalogue that was read or made."""
+    conformed = conform(catalogue)
+    if not conformed.ratings.num_rows:
+        raise NoRatings(f"{source} has no ratings", hint="is it the right file?")
+    with atomic.lock(settings.lock, wait, f"ingest of {source}"):
+        atomic.sweep(settings.lake)
+        done = lake.append(settings.lake, conformed)
+    rated = conformed.ratings["rated_at"]
+    result = {
+        "source": source,
+        "lake": str(settings.lake),
+        "offered": done.offered,
+        "added": done.added,
+        "files": len(done.files),
+        "movies": done.movies,
+        "users": done.users,
+        "first_rated_at": pa.compute.min(rated).as_py().isoformat(),
+        "last_rated_at": pa.compute.max(rated).as_py().isoformat(),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    logger.info("ingested", extra={"offered": done.offered, "added": done.added, "seconds": result["seconds"]})
+    return result
+
+
+def conform(catalogue: Catalogue) -> Catalogue:
+    """The catalogue in the schemas of the recommender: column order and types; unknown columns dropped."""
+    kinds = [catalogue.ratings.schema.field(name).type for name in ("user_id", "movie_id")]
+    return Catalogue(
+        _as(catalogue.ratings, schema.ratings(*kinds)),
+        _as(catalogue.movies, schema.movies(kinds[1])) if catalogue.movies is not None else None,
+        _as(catalogue.users, schema.users(kinds[0])) if catalogue.users is not None else None,
+    )
+
+
+def _as(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in wanted
+    ]
+    return pa.table(columns, schema=wanted)

@@ -1,0 +1,162 @@
+"""The path of a night: check > train > score > publish > prune. The other jobs are parts of it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from typing import Any, Literal
+
+from jobs import configuration, exits, inputs, publish, score, train
+from jobs import run as journals
+from jobs.inputs import Night
+from jobs.progress import Progress
+from jobs.run import Journal, Run, Trigger
+from jobs.settings import Settings
+from recommender.errors import GateRefused, RecommenderError
+from storage import atomic, digest, models, runs, warehouse
+from storage.errors import NotFound, StorageError
+from storage.models import Model
+
+logger = logging.getLogger(__name__)
+Until = Literal["check", "train", "stage", "publish", "prune"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one attempt differs from another with the same settings."""
+
+    trigger: Trigger = "manual"
+    until: Until = "prune"
+    """The last step to take."""
+    model: str = "train"
+    """train (find or retrain), champion, or a version."""
+    force: str | None = None
+    """The reason to score again what is already there, and to use a model that the gate refuses."""
+    strict: bool = False
+    """Fail when the gate refuses, instead of scoring with the champion."""
+    wait: float = 0.0
+    """Seconds to wait for another run to end."""
+    progress: Progress = Progress()
+
+
+def nightly(settings: Settings, as_of: date, options: Options = Options()) -> dict[str, Any]:  # noqa: B008 (frozen)
+    """Run one night for `as_of` as far as `options.until`; returns the record of the run.
+
+    The same inputs again are nothing to do. Whatever is raised, readers see what they saw before.
+    """
+    run = journals.new_run(as_of, settings.timezone, options.trigger)
+    with atomic.lock(settings.lock, options.wait, run.id), _recorded(settings, run) as journal:
+        _clean(settings)
+        night = _check(settings, run, journal)
+        if options.until == "check":
+            journal.finish("checked")
+            return journal.record
+        key = _input_digest(night, settings, options)
+        journal.note(input_digest=key, n_ratings=night.ratings.num_rows, device=_device())
+        if options.until in ("publish", "prune") and options.force is None and _is_visible(settings, as_of, key):
+            journal.finish("unchanged")
+            logger.info("unchanged", extra={"as_of": str(as_of)})
+            return journal.record
+        model = _model(night, settings, run, journal, options)
+        if options.until == "train":
+            journal.finish("trained")
+            return journal.record
+        if options.force is not None or options.until == "stage" or not _is_staged(settings, as_of, key):
+            score.stage(night, model, settings, run, journal, options.progress)
+        if options.until == "stage":
+            journal.finish("staged")
+            return journal.record
+        publish.publish(settings, journal)
+        journal.finish("published")
+        if options.until == "prune":
+            _prune(settings)
+        return journal.record
+
+
+@contextmanager
+def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
+    """The journal of the run, closed with what ended it."""
+    facts = {
+        "recjob_version": version("recjob"),
+        "seed": settings.recipe.train.seed,
+        "config_digest": digest.of_values(configuration.flat(settings)),
+    }
+    crashed = journals.mark_crashed(settings.journal)
+    journal = Journal.start(settings.journal, run, **facts)
+    for run_id in crashed:
+        logger.warning("run.crashed", extra={"crashed": run_id})
+    logger.info("run.start", extra={"as_of": str(run.as_of), "watermark": run.watermark.isoformat()})
+    try:
+        yield journal
+    except (StorageError, RecommenderError) as error:
+        status = "refused" if isinstance(error, GateRefused) else "failed"
+        journal.finish(status, error_kind=error.kind, error_message=str(error), exit_code=exits.code(error))
+        raise
+    except (KeyboardInterrupt, SystemExit) as signal:
+        code = exits.SIGTERM if isinstance(signal, SystemExit) else exits.SIGINT
+        journal.finish("cancelled", error_kind="E_SIGNAL", error_message=f"stopped by signal {code - 128}", exit_code=code)
+        raise
+    except BaseException as error:
+        journal.finish("failed", error_kind="E_BUG", error_message=f"{type(error).__name__}: {error}", exit_code=1)
+        raise
+
+
+def _clean(settings: Settings) -> None:
+    """Remove what killed runs left behind; safe because this run holds the lock."""
+    for folder in (settings.journal, settings.models, settings.runs, settings.published, settings.lake):
+        if folder.is_dir():
+            for draft in atomic.sweep(folder):
+                logger.info("swept", extra={"draft": draft.name})
+
+
+def _check(settings: Settings, run: Run, journal: Journal) -> Night:
+    with journal.step("check") as step:
+        night = inputs.read(settings, run.watermark)
+        step.rows = night.ratings.num_rows
+    journal.note(inputs=night.files, rejected=night.rejected, checks=night.checks)
+    return night
+
+
+def _input_digest(night: Night, settings: Settings, options: Options) -> str:
+    """Everything the lists depend on."""
+    parts = [settings.recipe.as_json(), settings.gate, settings.candidates, settings.score.top_n, settings.score.include_seen]
+    champion = models.champion(settings.models) if options.model == "champion" else None
+    chosen = champion.version if champion else options.model
+    return digest.of_values(night.digest, [str(part) for part in parts], chosen)
+
+
+def _is_visible(settings: Settings, as_of: date, key: str) -> bool:
+    return publish.visible(settings).get(str(as_of), {}).get("input_digest") == key
+
+
+def _is_staged(settings: Settings, as_of: date, key: str) -> bool:
+    return any(p.as_of == as_of and p.record.get("input_digest") == key for p in publish.staged(settings))
+
+
+def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:
+    if options.model == "train":
+        model = train.find_or_train(night, settings, run, journal, options.force)
+        return model if options.until == "train" else train.choose(model, settings, strict=options.strict)
+    if options.model != "champion":
+        return models.load(settings.models, options.model)
+    champion = models.champion(settings.models)
+    if champion is None:
+        raise NotFound("there is no champion yet", hint="recjob train --date D")
+    return champion
+
+
+def _prune(settings: Settings) -> None:
+    removed = runs.prune(settings.runs, keep=publish.staged(settings)[-settings.publish.retention_dates :])
+    removed += [path.name for path in warehouse.prune(settings.published, settings.database, settings.publish.keep_files)]
+    removed += models.prune(settings.models, settings.publish.keep_models)
+    if removed:
+        logger.info("pruned", extra={"removed": len(removed)})
+
+
+def _device() -> str:
+    from recommender.tensorflow import tf
+
+    found = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu") if found else "cpu"

@@ -1,0 +1,123 @@
+"""Make staged lists visible, or flip back: the file is rebuilt from the newest dates, audited and flipped in."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from jobs import run as journals
+from jobs.run import Journal
+from jobs.settings import Settings
+from storage import models, runs, warehouse
+from storage.errors import NoRatings
+from storage.runs import RunPartition
+from storage.warehouse import SCHEMA_VERSION, Published
+
+logger = logging.getLogger(__name__)
+_RUN = (
+    "run_id as_of_date status trigger started_at finished_at published_at model_version n_users n_movies n_ratings top_n "
+    "input_digest config_digest output_digest seed recjob_version device peak_rss_mb exit_code error_kind error_message"
+).split()
+_MODEL = "created_at trained_through digest status name parameters note".split()
+
+
+def publish(settings: Settings, journal: Journal) -> Published:
+    """Publish the newest `publish.retention_dates` staged dates; the run of `journal` becomes `published`.
+
+    Raises `AuditFailed`, and then readers still see what they saw.
+    """
+    with journal.step("publish") as step:
+        now = _now()
+        journal.note(published_at=now)
+        history = journals.records(settings.journal, settings.lock)
+        partitions = _publishable(settings)
+        rows = _rows(settings, partitions, history, now)
+        published = warehouse.publish(settings.published, settings.database, journal.record["run_id"], partitions, rows)
+        step.rows = published.rows
+    logger.info("published", extra={"rows": published.rows, "dates": len(partitions), "file": published.path.name})
+    return published
+
+
+def rollback(settings: Settings, to: str | None = None) -> dict[str, str]:
+    """Flip the link back to an earlier file; what is taken back is not published again by later nights."""
+    before = visible(settings)
+    left, reached = warehouse.rollback(settings.published, settings.database, to)
+    after = {shown["run_id"] for shown in visible(settings).values()}
+    for run_id in {left, *(shown["run_id"] for shown in before.values())} - after:
+        journals.amend(settings.journal, run_id, status="rolled_back")
+    return {"from": left, "to": reached}
+
+
+def staged(settings: Settings) -> list[RunPartition]:
+    """The newest partition of each date, oldest date first, without what was rolled back."""
+    history = journals.records(settings.journal, settings.lock)
+    return runs.partitions(settings.runs, without=[r["run_id"] for r in history if r["status"] == "rolled_back"])
+
+
+def visible(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The runs whose lists readers see now, by as-of date."""
+    if warehouse.current(settings.database) is None:
+        return {}
+    with warehouse.reader(settings.database) as connection:
+        query = "SELECT as_of_date, run_id, input_digest, published_at FROM runs WHERE run_id IN (SELECT run_id FROM recommendations)"
+        found = connection.execute(query).fetchall()
+    return {str(day): {"run_id": run_id, "input_digest": inputs, "published_at": at} for day, run_id, inputs, at in found}
+
+
+def _publishable(settings: Settings) -> list[RunPartition]:
+    """The newest staged dates, those with the kind of ids that the newest one has."""
+    newest = staged(settings)[-settings.publish.retention_dates :]
+    if not newest:
+        raise NoRatings("nothing is staged", hint="recjob score --date D")
+    kind = warehouse.id_types(newest[-1])
+    fitting = [partition for partition in newest if warehouse.id_types(partition) == kind]
+    for partition in newest:
+        if partition not in fitting:
+            logger.warning("publish.left_out", extra={"as_of": str(partition.as_of), "why": "its ids are of another type"})
+    return fitting
+
+
+def _rows(
+    settings: Settings, partitions: Sequence[RunPartition], history: Sequence[Mapping[str, Any]], now: str
+) -> dict[str, list[dict[str, Any]]]:
+    """The small tables: all runs of the journal, and the lineage, metrics and verdicts of what is published."""
+    shown = {partition.run_id: partition.record | {"status": "published"} for partition in partitions}
+    shown = {run_id: record | {"published_at": record.get("published_at") or now} for run_id, record in shown.items()}
+    recorded = {str(record["run_id"]): dict(record) for record in history}
+    everything = [recorded.get(run_id, {}) | shown.get(run_id, {}) for run_id in sorted(recorded.keys() | shown.keys())]
+    return {
+        "schema_info": [{"schema_version": SCHEMA_VERSION, "recjob_version": version("recjob"), "created_at": now}],
+        "runs": [{name: record.get(name) for name in _RUN} for record in everything],
+        "run_steps": _of_each(everything, "steps"),
+        "run_inputs": _of_each(everything, "inputs"),
+        "rejected_rows": _of_each(everything, "rejected"),
+        "checks": _of_each(everything, "checks"),
+        "metrics": [
+            {**metric, "model_version": record["model_version"]}
+            for record in everything
+            for metric in _of_each([record], "metrics")
+        ],
+        "models": _models(settings, partitions),
+    }
+
+
+def _of_each(records: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
+    return [{"run_id": record["run_id"], **row} for record in records for row in record.get(part) or []]
+
+
+def _models(settings: Settings, partitions: Sequence[RunPartition]) -> list[dict[str, Any]]:
+    """The registry's models, and those of published dates that have left it."""
+    manifests = {partition.record["model"]["version"]: partition.record["model"] for partition in partitions}
+    manifests |= {model.version: model.manifest for model in models.versions(settings.models)}
+    champion = models.champion(settings.models)
+    crowned = champion.version if champion else None
+    return [
+        {column: manifest[column] for column in _MODEL}
+        | {"model_version": version_of, "alias": "champion" if version_of == crowned else None}
+        for version_of, manifest in sorted(manifests.items())
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")

@@ -1,0 +1,63 @@
+"""Read the published file: one user's list, any SELECT, and whether it is fresh."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+
+from jobs import publish
+from jobs import run as journals
+from jobs.settings import Settings
+from storage import atomic, models, warehouse
+from storage.errors import NotFound
+
+
+def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: float = 60.0) -> dict[str, Any]:
+    """Run exactly one SELECT on a read-only connection that can reach nothing but the published tables.
+
+    Raises `QueryRefused` for anything else, and past `max_rows` or `timeout` seconds.
+    """
+    with warehouse.reader(settings.database) as connection:
+        columns, rows = warehouse.select(connection, statement, max_rows, timeout)
+    return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}
+
+
+def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
+    """One user's newest list with titles; raises `NotFound`."""
+    with warehouse.reader(settings.database) as connection:
+        columns, rows = warehouse.one_list(connection, user, limit)
+    if not rows:
+        raise NotFound("there is no list for this user", hint="ids are those of the source; recjob query 'SELECT * FROM user_status'")
+    recommendations = [dict(zip(columns, row, strict=True)) for row in rows]
+    as_of, run_id = recommendations[0]["as_of_date"], recommendations[0]["run_id"]
+    kept = [{key: _plain(value) for key, value in row.items() if key not in ("as_of_date", "run_id")} for row in recommendations]
+    return {"user_id": user, "as_of_date": str(as_of), "run_id": run_id, "recommendations": kept}
+
+
+def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, Any]:
+    """What is published, how old it is, what runs now, and how the newest runs ended."""
+    records = journals.records(settings.journal, settings.lock)
+    shown = publish.visible(settings)
+    newest = max(shown) if shown else None
+    published_at = max((at["published_at"] for at in shown.values() if at["published_at"]), default=None)
+    age = (datetime.now(UTC).replace(tzinfo=None) - published_at).total_seconds() / 3600 if published_at else None
+    champion = models.champion(settings.models)
+    running = next((record for record in reversed(records) if record["status"] == "running"), None)
+    return {
+        "database": str(settings.database),
+        "as_of_date": newest,
+        "published_at": published_at.isoformat() if published_at else None,
+        "hours_old": None if age is None else round(age, 2),
+        "dates": len(shown),
+        "stale": max_age_hours is not None and (age is None or age > max_age_hours),
+        "champion": champion.version if champion else None,
+        "busy": atomic.is_locked(settings.lock),
+        "running": running and {key: running[key] for key in ("run_id", "as_of_date", "started_at", "pid")},
+        "last_runs": [
+            {key: record.get(key) for key in ("run_id", "as_of_date", "status", "started_at", "error_kind")} for record in records[-5:]
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON and a terminal can show."""
+    return value if isinstance(value, int | float | str | bool | list | dict | None) else str(value)

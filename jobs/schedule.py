@@ -1,0 +1,152 @@
+"""Nights by the clock: each in a process of its own, missed ones made up for, failures tried again where that can help."""
+
+import contextlib
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import scheduler
+from jobs import exits
+from jobs import run as journals
+from jobs.settings import Settings
+
+logger = logging.getLogger(__name__)
+_FIRST_PAUSE = 60.0
+"""Seconds before the first further try; doubled for each one after."""
+_PATIENCE = 8.0
+"""Seconds a run has to end after SIGTERM before it is killed."""
+
+
+class Nights:
+    """Starts the runs; the scheduler says when, `stop` ends the one that is running."""
+
+    def __init__(self, settings: Settings, arguments: Sequence[str], first_pause: float = _FIRST_PAUSE) -> None:
+        self.settings = settings
+        self.command = [sys.executable, "-m", "jobs.cli", *arguments]
+        self.first_pause = first_pause
+        self.stopping = Event()
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def at(self, fired: datetime) -> None:
+        """Run the night that belongs to a fire time."""
+        self.night(as_of(self.settings, fired))
+
+    def catch_up(self, now: datetime | None = None) -> None:
+        """Run the missed nights that `schedule.catch_up` asks for, oldest first."""
+        for day in missed(self.settings, now or datetime.now(UTC)):
+            if self.stopping.is_set():
+                return
+            logger.info("schedule.catch_up", extra={"as_of": str(day)})
+            self.night(day)
+
+    def night(self, day: date) -> int:
+        """Run one date in a child process; returns its exit code. Busy and out of resources are tried again."""
+        pause = self.first_pause
+        for attempt in range(1, self.settings.schedule.retries + 2):
+            code = self._once(day)
+            last = attempt > self.settings.schedule.retries
+            if code not in (exits.BUSY, exits.RESOURCES) or last or self.stopping.is_set():
+                break
+            logger.warning("schedule.retry", extra={"as_of": str(day), "exit_code": code, "attempt": attempt, "pause": pause})
+            self.stopping.wait(pause)
+            pause *= 2
+        level = logging.INFO if code == exits.DONE else logging.ERROR
+        logger.log(level, "schedule.ran", extra={"as_of": str(day), "exit_code": code})
+        return code
+
+    def stop(self) -> None:
+        """End the running night: SIGTERM, and SIGKILL for one that does not listen."""
+        self.stopping.set()
+        child = self.child
+        if child is not None and child.poll() is None:
+            _end(child)
+
+    def _once(self, day: date) -> int:
+        if self.stopping.is_set():
+            return exits.SIGTERM
+        self.child = subprocess.Popen([*self.command, "nightly", "--date", str(day), "--trigger", "schedule"], stdout=subprocess.DEVNULL)
+        try:
+            return self.child.wait(self.settings.schedule.timeout_hours * 3600)
+        except subprocess.TimeoutExpired:
+            logger.error("schedule.timeout", extra={"as_of": str(day), "hours": self.settings.schedule.timeout_hours})
+            _end(self.child)
+            return exits.SIGTERM
+
+
+def run(settings: Settings, config: Path | None) -> int | None:
+    """Run nights until a signal comes; returns its number."""
+    plan = settings.schedule
+    warning = scheduler.risky_hours(plan.cron, plan.timezone)
+    if warning:
+        logger.warning("schedule.risky", extra={"why": warning})
+    nights = Nights(settings, arguments(settings, config))
+    following = scheduler.next_times(plan.cron, plan.timezone, 1)
+    logger.info("schedule.start", extra={"cron": plan.cron, "timezone": plan.timezone, "next": following[0].isoformat()})
+    return scheduler.run(plan.cron, plan.timezone, nights.at, catch_up=nights.catch_up, on_stop=nights.stop)
+
+
+def upcoming(settings: Settings, n: int) -> dict[str, Any]:
+    """The next `n` fire times and the dates they are for."""
+    plan = settings.schedule
+    times = scheduler.next_times(plan.cron, plan.timezone, n)
+    return {
+        "cron": plan.cron,
+        "timezone": plan.timezone,
+        "warning": scheduler.risky_hours(plan.cron, plan.timezone),
+        "next": [{"at": at.isoformat(), "utc": at.astimezone(UTC).isoformat(), "as_of_date": str(as_of(settings, at))} for at in times],
+    }
+
+
+def as_of(settings: Settings, fired: datetime) -> date:
+    """The date a fire time is for, in the settings' zone."""
+    today = fired.astimezone(ZoneInfo(settings.timezone)).date()
+    return today - timedelta(days=1) if settings.schedule.as_of == "yesterday" else today
+
+
+def missed(settings: Settings, now: datetime) -> list[date]:
+    """Dates whose fire time has passed since the newest handled date, oldest first, by the catch-up policy.
+
+    A date is handled when a run for it was published, found unchanged, refused or rolled back. Without any such run
+    nothing is missed: the first night is the next one.
+    """
+    plan = settings.schedule
+    handled = {
+        date.fromisoformat(record["as_of_date"])
+        for record in journals.records(settings.journal, settings.lock)
+        if record["status"] in ("published", "unchanged", "refused", "rolled_back")
+    }
+    if not handled or plan.catch_up == "none":
+        return []
+    cursor = datetime.combine(max(handled), datetime.min.time(), ZoneInfo(settings.timezone))
+    due: set[date] = set()
+    for _ in range(3660):
+        cursor = scheduler.next_times(plan.cron, plan.timezone, 1, after=cursor)[0]
+        if cursor > now:
+            break
+        due.add(as_of(settings, cursor))
+    dates = sorted(day for day in due if day > max(handled))
+    return dates[-1:] if plan.catch_up == "latest" else dates
+
+
+def arguments(settings: Settings, config: Path | None) -> list[str]:
+    """What a child needs on its command line to see the same settings; flags of this process are passed on."""
+    passed = ["--config", str(config.resolve())] if config else []
+    return [*passed, "--state-dir", str(settings.state_dir.resolve())]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    deadline = time.monotonic() + _PATIENCE
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if child.poll() is None:
+        child.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(5)

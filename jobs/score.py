@@ -1,0 +1,97 @@
+"""Score every user known by the watermark and stage the lists."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs import train
+from jobs.inputs import Night
+from jobs.progress import Progress
+from jobs.run import Journal, Run
+from jobs.settings import Settings
+from recommender import candidates, schema, score
+from storage import atomic, runs, warehouse
+from storage.errors import AuditFailed
+from storage.models import Model
+from storage.runs import RunPartition
+
+logger = logging.getLogger(__name__)
+
+
+def stage(night: Night, model: Model, settings: Settings, run: Run, journal: Journal, progress: Progress) -> RunPartition:
+    """Score all users in blocks and write the partition of the run; readers do not see it yet.
+
+    Raises `NothingToRecommend`, `NonFiniteScores`, `OutOfMemory`, `AuditFailed`.
+    """
+    with journal.step("score") as step:
+        allowed = candidates.select(night.ratings, night.movies, min_ratings=settings.candidates.min_ratings)
+        seen = score.history(night.ratings, night.users, allowed, include_seen=settings.score.include_seen)
+        memory = int(settings.score.memory_gib * 2**30) or None
+        size = settings.score.batch_size or score.block_users(len(allowed), memory)
+        logger.info("score.start", extra={"users": len(seen.users), "movies": len(allowed), "users_per_block": size})
+        blocks = score.top_n(train.load(model), allowed, seen, settings.score.top_n, users_per_block=size)
+        journal.note(
+            n_users=len(seen.users), n_movies=len(allowed), top_n=settings.score.top_n, model_version=model.version
+        )
+        partition = runs.stage(
+            settings.runs,
+            run.as_of,
+            run.id,
+            _streams(progress.over(blocks, "scoring users", len(seen.users), lambda block: block.status.num_rows)),
+            {
+                "recommendations": schema.recommendations(seen.users.type, allowed.ids.type),
+                "user_status": schema.user_status(seen.users.type),
+            },
+            {"movies": _catalogue(night)},
+            _record(journal.record, model),
+        )
+        step.rows = partition.record["rows"]["recommendations"]
+        _nothing_seen(partition, night, settings)
+    journal.note(output_digest=partition.record["output_digest"])
+    return partition
+
+
+def _streams(blocks: Iterator[score.Block]) -> Iterator[dict[str, pa.RecordBatch]]:
+    for block in blocks:
+        yield {"recommendations": block.recommendations, "user_status": block.status}
+
+
+def _record(record: dict[str, Any], model: Model) -> dict[str, Any]:
+    """What of the journal and the model belongs into the partition, so that it tells its whole story alone."""
+    kept = {key: value for key, value in record.items() if key not in ("steps", "pid", "status")}
+    manifest = {key: value for key, value in model.manifest.items() if key not in ("history", "files")}
+    return json.loads(json.dumps(kept | {"model": manifest}, default=str))
+
+
+def _catalogue(night: Night) -> pa.Table:
+    """The movies of the night with the number of their ratings: those of the movies table, and any other that was rated."""
+    counts = night.ratings.group_by("movie_id").aggregate([("rating", "count")])
+    ids = pc.unique(pa.chunked_array([*(night.movies["movie_id"].chunks if night.movies is not None else []), *counts["movie_id"].chunks]))
+    ids = ids.take(pc.sort_indices(ids))
+    columns: dict[str, pa.Array] = {}
+    known = night.movies if night.movies is not None else schema.movies(ids.type).empty_table()
+    at = pc.index_in(ids, value_set=known["movie_id"].combine_chunks())
+    for field in schema.movies(ids.type):
+        held = field.name in known.column_names
+        columns[field.name] = known[field.name].take(at) if held else pa.nulls(len(ids), field.type)
+    columns["movie_id"] = ids
+    columns["available"] = pc.fill_null(columns["available"], True)
+    rated = counts["rating_count"].take(pc.index_in(ids, value_set=counts["movie_id"].combine_chunks()))
+    columns["n_ratings"] = pc.fill_null(rated, 0)
+    return pa.table(columns, schema=schema.movies(ids.type).append(pa.field("n_ratings", pa.int64())))
+
+
+def _nothing_seen(partition: RunPartition, night: Night, settings: Settings) -> None:
+    if settings.score.include_seen:
+        return
+    found = warehouse.rated_before(partition, night.ratings)
+    if found:
+        atomic.remove(partition.folder)
+        raise AuditFailed(
+            f"{found} recommended movies had been rated by their user; run {partition.run_id} was not published",
+            hint="this is a bug in recjob: please report it",
+        )

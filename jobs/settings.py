@@ -1,0 +1,169 @@
+"""Every setting with its default and meaning, as frozen values. How they are found: `jobs.configuration`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from recommender.config import ModelConfig, Recipe, TrainConfig, recipe
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of your own files are called."""
+
+    user_id: str = "user_id"
+    movie_id: str = "movie_id"
+    rating: str = "rating"
+    rated_at: str = "rated_at"
+    title: str = "title"
+    genres: str = "genres"
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where the ratings of a night come from."""
+
+    ratings: str = ""
+    """Parquet file, folder or glob of your own; empty: the lake that `recjob ingest` fills."""
+    movies: str = ""
+    """Parquet or CSV with movie_id and, if known, title, genres, year, release_date, available; empty: the lake's."""
+    users: str = ""
+    """Parquet or CSV with user_id; empty: the lake's. Users without a rating get a list of popular movies."""
+    max_rejected: float = 0.0
+    """Largest share of rating rows that may be unusable (null, not finite, off the scale) before the run is refused."""
+    lowest_rating: float | None = None
+    """Stars; ratings below are rejected. Unset: whatever is found."""
+    highest_rating: float | None = None
+    """Stars; ratings above are rejected."""
+    columns: Columns = Columns()
+
+
+@dataclass(frozen=True)
+class Model(ModelConfig, TrainConfig):
+    """The model to retrain: a recipe by name, and any of its hyper-parameters changed."""
+
+    name: str = "basic"
+    """One of the recipes: basic, tuned."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """When a freshly trained model is good enough to be used."""
+
+    holdout: float = 0.1
+    """Share of the ratings, the newest, that the model is measured on before it is trained on all."""
+    max_rmse_ratio: float = 1.1
+    """Largest holdout RMSE, as a multiple of the RMSE of predicting the mean rating for everything."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Which movies may be recommended."""
+
+    min_ratings: int = 5
+    """Fewest ratings of a movie."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How every user is scored."""
+
+    top_n: int = 50
+    """Movies per user, 1 to 1000."""
+    include_seen: bool = False
+    """Recommend movies that the user has rated, too."""
+    batch_size: int = 0
+    """Users scored at once; 0: as many as fit. It never changes a result."""
+    memory_gib: float = 0.0
+    """Memory for scores, GiB; 0: a quarter of the free RAM, at most 1, or half of the free GPU memory, at most 8."""
+
+
+@dataclass(frozen=True)
+class Publish:
+    """What readers see."""
+
+    retention_dates: int = 14
+    """Newest dates in the published file; older partitions are pruned."""
+    keep_files: int = 3
+    """Published files kept to roll back to, the current one included."""
+    keep_models: int = 7
+    """Model versions kept, and the champion."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When `recjob schedule run` works."""
+
+    cron: str = "30 3 * * *"
+    """Minute, hour, day of month, month, day of week (0 or 7 = Sunday, or names)."""
+    timezone: str = "UTC"
+    """IANA zone of the cron expression."""
+    as_of: Literal["yesterday", "today"] = "yesterday"
+    """The date that a run at fire time is for, in the top-level `timezone`."""
+    catch_up: Literal["latest", "all", "none"] = "latest"
+    """Which missed dates to make up for when the scheduler starts."""
+    timeout_hours: float = 12.0
+    """A run is stopped after this long."""
+    retries: int = 2
+    """Further tries after exit codes 5 and 6 (busy, resources), with growing pauses."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run depends on besides its date and the ratings."""
+
+    state_dir: Path = Path("state")
+    """Where recjob keeps the lake, models, runs and the published file."""
+    timezone: str = "UTC"
+    """IANA zone in which a date ends."""
+    input: Input = Input()
+    model: Model = Model()
+    gate: Gate = Gate()
+    candidates: Candidates = Candidates()
+    score: Score = Score()
+    publish: Publish = Publish()
+    schedule: Schedule = Schedule()
+    origin: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each value that is not a default came from, by its dotted key."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The model's recipe with the configured hyper-parameters."""
+        set_here = [key.removeprefix("model.") for key in self.origin if key.startswith("model.") and key != "model.name"]
+        return recipe(self.model.name, **{key: getattr(self.model, key) for key in set_here})
+
+    @property
+    def lake(self) -> Path:
+        """Ratings, movies and users that `recjob ingest` filled."""
+        return self.state_dir / "lake"
+
+    @property
+    def models(self) -> Path:
+        """The model registry."""
+        return self.state_dir / "models"
+
+    @property
+    def runs(self) -> Path:
+        """Staged partitions by date."""
+        return self.state_dir / "runs"
+
+    @property
+    def journal(self) -> Path:
+        """One record per attempt."""
+        return self.state_dir / "journal"
+
+    @property
+    def published(self) -> Path:
+        """Published files."""
+        return self.state_dir / "published"
+
+    @property
+    def database(self) -> Path:
+        """The link that readers open."""
+        return self.state_dir / "recommendations.duckdb"
+
+    @property
+    def lock(self) -> Path:
+        """The lock between runs."""
+        return self.state_dir / "lock"

@@ -1,0 +1,85 @@
+"""What can go wrong in the recommender. Each error says what, and its hint what to do next.
+
+RecommenderError
+├── UnknownName          no model or split of that name
+├── NothingToRecommend   no movie may be recommended to anybody
+├── TrainingDiverged     the loss became infinite or not a number
+├── GateRefused          the model is not good enough to be used
+├── InvalidModel         stored weights do not fit the model they claim to be
+├── NonFiniteScores      a score is infinite or not a number: nothing of this run can be used
+└── OutOfMemory          scoring does not fit, however small the blocks
+"""
+
+
+class RecommenderError(Exception):
+    """Base of everything `recommender` raises on purpose. `kind` is its stable name, `hint` the next step."""
+
+    kind = "E_RECOMMENDER"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UnknownName(RecommenderError):
+    """No model or split of that name."""
+
+    kind = "E_USAGE"
+
+
+class NothingToRecommend(RecommenderError):
+    """No movie passes the candidate rules."""
+
+    kind = "E_NO_CANDIDATES"
+
+
+class TrainingDiverged(RecommenderError):
+    """The loss left the finite numbers."""
+
+    kind = "E_TRAIN_DIVERGED"
+
+    def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
+        super().__init__(
+            f"the loss is not finite in epoch {epoch}, step {step}",
+            hint=f"lower train.learning_rate (now {learning_rate:g})",
+        )
+
+
+class GateRefused(RecommenderError):
+    """The model's error on the holdout is over its limit."""
+
+    kind = "E_GATE_MODEL"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the model was refused: {reason}", hint="--force --reason TEXT uses it all the same, and is recorded"
+        )
+
+
+class InvalidModel(RecommenderError):
+    """Weights, vocabularies and configuration do not belong together."""
+
+    kind = "E_MODEL_CORRUPT"
+
+
+class NonFiniteScores(RecommenderError):
+    """At least one user has an infinite or undefined score."""
+
+    kind = "E_SCORE_NONFINITE"
+
+    def __init__(self, users: int) -> None:
+        super().__init__(
+            f"{users} users in one block have scores that are not finite",
+            hint="nothing was published; retrain, or score with an earlier model: --model VERSION",
+        )
+
+
+class OutOfMemory(RecommenderError):
+    """The smallest block of users does not fit in memory."""
+
+    kind = "E_MEMORY"
+
+    def __init__(self, users: int, movies: int) -> None:
+        super().__init__(
+            f"scoring {users} users against {movies} movies at once does not fit in memory", hint="lower score.memory_gib"
+        )

@@ -1,0 +1,42 @@
+"""One file per model. The contract that training and scoring rely on is `Model`; `tests/test_models.py` holds each file to it."""
+
+import importlib
+from typing import Any, Protocol
+
+from recommender.config import ModelConfig
+from recommender.errors import UnknownName
+
+
+class Model(Protocol):
+    """A TFRS model that can also score a whole grid of users and movies.
+
+    Users and movies are embedding rows, int32, row 0 for unknown. U, M and B are numbers of users, movies and pairs; the
+    two encodings are 2-d, of whatever widths the model chooses.
+    """
+
+    def call(self, features: dict[str, Any]) -> Any:
+        """Predicted ratings, shape (B,), of the pairs `features["user"]`, `features["movie"]`, each (B,)."""
+
+    def compute_loss(self, features: dict[str, Any], training: bool = False) -> Any:
+        """The loss, a scalar, of the pairs with their `features["rating"]` (B,)."""
+
+    def encode_users(self, users: Any) -> Any:
+        """What scoring needs of each user, shape (U, h)."""
+
+    def encode_movies(self, movies: Any) -> Any:
+        """What scoring needs of each movie, shape (M, g); computed once a night."""
+
+    def score_grid(self, user_codes: Any, movie_codes: Any) -> Any:
+        """What the ranking is by, shape (U, M): every user against every movie."""
+
+
+def build(config: ModelConfig, users: int, movies: int) -> Any:
+    """A fresh, untrained `Model` with `users` and `movies` embedding rows (row 0 included), its weights made.
+
+    The weights depend on TensorFlow's global seed only.
+    """
+    try:
+        module = importlib.import_module(f"recommender.models.{config.architecture}")
+    except ModuleNotFoundError as error:
+        raise UnknownName(f"no model file recommender/models/{config.architecture}.py") from error
+    return module.build(config, users, movies)

@@ -1,0 +1,208 @@
+"""Every user against every candidate movie, in blocks that fit the device; the best N of each leave as Arrow batches."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recommender import schema
+from recommender.candidates import Candidates
+from recommender.errors import NonFiniteScores, OutOfMemory
+from recommender.tensorflow import tf
+from recommender.train import Trained
+from recommender.vocabulary import UNKNOWN
+
+GROUP = 16
+"""Users in one call of the compiled grid. Blocks are whole groups, so the same users always meet the same arithmetic
+and the result does not depend on the size of a block, not even in the last bit."""
+TILE = 512
+"""Movies in one tile of the grid: with GROUP it keeps the hidden layer of a model in the processor's cache."""
+_BYTES_PER_PAIR = 16
+"""Score, masked copy, finite test and top-N's own working space."""
+_LARGEST_GRID = 2**31 - 1
+"""TensorFlow's kernels index with 32 bits."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Finished users, sorted by id."""
+
+    recommendations: pa.RecordBatch
+    """`schema.recommendations`."""
+    status: pa.RecordBatch
+    """`schema.user_status`, one row per user of the block."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Who rated what: candidate positions by user, in compressed rows."""
+
+    users: pa.Array
+    """All users known by the watermark, sorted."""
+    n_ratings: NDArray[np.int32]
+    """Shape (U,)."""
+    starts: NDArray[np.int64]
+    """Shape (U + 1,): user u rated the candidates `positions[starts[u]:starts[u + 1]]`."""
+    positions: NDArray[np.int32]
+
+
+def history(ratings: pa.Table, users: pa.Table | None, candidates: Candidates, *, include_seen: bool = False) -> History:
+    """The users of the ratings and of the users table, and the candidates each has rated (none with `include_seen`)."""
+    known = pc.unique(ratings["user_id"])
+    if users is not None:
+        known = pc.unique(pa.chunked_array([known, *users["user_id"].chunks]))
+    known = known.take(pc.sort_indices(known))
+    user = pc.index_in(ratings["user_id"], value_set=known).to_numpy().astype(np.int64)
+    counts = np.bincount(user, minlength=len(known)).astype(np.int32)
+    movie = pc.fill_null(pc.index_in(ratings["movie_id"], value_set=candidates.ids), -1).to_numpy()
+    keep = (movie >= 0) & (not include_seen)
+    order = np.lexsort((movie[keep], user[keep]))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(user[keep], minlength=len(known)))])
+    return History(known, counts, starts, movie[keep][order].astype(np.int32))
+
+
+def block_users(candidates: int, memory: int | None = None) -> int:
+    """How many users to score at once within `memory` bytes (default: what the device has to spare)."""
+    budget = _spare_memory() if memory is None else memory
+    users = min(budget // (_BYTES_PER_PAIR * candidates), _LARGEST_GRID // candidates, 16384)
+    return max(GROUP, users // GROUP * GROUP)
+
+
+def top_n(trained: Trained, candidates: Candidates, seen: History, n: int, *, users_per_block: int) -> Iterator[Block]:
+    """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
+
+    Equal scores are ranked in candidate order (most rated first, then id). A user unknown to the model gets the most
+    rated candidates, marked `cold_user`. A user with fewer than `n` unseen candidates gets them all and a reason. Where
+    a block does not fit in memory it is halved. Raises `NonFiniteScores`, `OutOfMemory`.
+    """
+    scorer = _Scorer(trained, candidates, n)
+    size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
+    start = 0
+    while start < len(seen.users):
+        stop = min(start + size, len(seen.users))
+        try:
+            block = scorer.block(seen, start, stop)
+        except tf.errors.ResourceExhaustedError as error:
+            if size == GROUP:
+                raise OutOfMemory(size, len(candidates)) from error
+            size = max(GROUP, size // 2 // GROUP * GROUP)
+            continue
+        yield block
+        start = stop
+
+
+class _Scorer:
+    """One trained model against one set of candidates."""
+
+    def __init__(self, trained: Trained, candidates: Candidates, n: int) -> None:
+        self.trained, self.candidates = trained, candidates
+        self.wanted, self.n = n, min(n, len(candidates))
+        self.model = trained.model
+        self.movie_rows = candidates.rows(trained.movies, trained.recipe.model.movie_key)
+        self.popularity = tf.constant(np.log1p(candidates.n_ratings), tf.float32)  # (M,)
+        tiles = -(-len(candidates) // TILE)
+        padded = np.zeros(tiles * TILE, np.int32)
+        padded[: len(candidates)] = self.movie_rows
+        codes = self.model.encode_movies(tf.constant(padded))  # (M', g)
+        self.tiles = tf.reshape(codes, [tiles, TILE, codes.shape[-1]])
+        self.grid = tf.function(self._grid, jit_compile=True)
+        self.select = tf.function(self._select, reduce_retracing=True)
+        self.rate = tf.function(self.model.call)
+
+    def block(self, seen: History, start: int, stop: int) -> Block:
+        """Score users `start:stop`; the block is padded to whole groups by repeating row 0."""
+        count = stop - start
+        rows = np.zeros(-(-count // GROUP) * GROUP, np.int32)
+        rows[:count] = self.trained.users.encode(seen.users[start:stop])
+        groups = [tf.constant(rows[at : at + GROUP]) for at in range(0, len(rows), GROUP)]
+        scores = tf.concat([self.grid(self.model.encode_users(group)) for group in groups], axis=0)  # (U', M')
+        user = np.repeat(np.arange(count), np.diff(seen.starts[start : stop + 1]))
+        rated = np.stack([user, seen.positions[seen.starts[start] : seen.starts[stop]]], axis=1).astype(np.int32)
+        best, at, broken = self.select(scores[:count], tf.constant(rows[:count] == UNKNOWN), tf.constant(rated))
+        if int(broken):
+            raise NonFiniteScores(int(broken))
+        at = at.numpy()
+        ratings = self._predicted(groups, at, rows)
+        return self._as_block(seen, start, stop, best.numpy(), at, ratings, rows[:count] == UNKNOWN)
+
+    def _grid(self, user_codes: Any) -> Any:
+        """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
+        tile = tf.TensorSpec([GROUP, TILE], tf.float32)
+        scores = tf.map_fn(
+            lambda movie_codes: self.model.score_grid(user_codes, movie_codes), self.tiles, fn_output_signature=tile
+        )  # (T, G, tile)
+        return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
+
+    def _select(self, scores: Any, cold: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """Best scores (U, n), their candidate positions (U, n), and how many users have a score that is not finite."""
+        scores = scores[:, : len(self.candidates)]  # (U, M)
+        scores = tf.where(cold[:, None], self.popularity[None, :], scores)
+        broken = tf.reduce_sum(tf.cast(tf.reduce_any(~tf.math.is_finite(scores), axis=1), tf.int32))
+        masked = tf.tensor_scatter_nd_update(scores, rated, tf.fill(tf.shape(rated)[:1], -np.inf))
+        best, at = tf.math.top_k(masked, self.n)  # equal scores: the lower position first
+        return best, at, broken
+
+    def _predicted(self, groups: list[Any], at: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Predicted stars (U, n) of the chosen movies; movie means for users the model does not know."""
+        chosen = np.zeros((len(rows), self.n), np.int32)
+        chosen[: len(at)] = self.movie_rows[at]
+        parts = [
+            self.rate({"user": tf.repeat(group, self.n), "movie": tf.constant(chosen[i * GROUP : (i + 1) * GROUP].ravel())})
+            for i, group in enumerate(groups)
+        ]
+        stars = tf.concat(parts, axis=0).numpy().reshape(len(rows), self.n)[: len(at)]
+        cold = rows[: len(at), None] == UNKNOWN
+        return np.clip(np.where(cold, self.candidates.mean_rating[at], stars), *self.trained.rating_scale)
+
+    def _as_block(
+        self,
+        seen: History,
+        start: int,
+        stop: int,
+        best: NDArray[np.float32],
+        at: NDArray[np.int32],
+        stars: NDArray[np.float32],
+        cold: NDArray[np.bool_],
+    ) -> Block:
+        users = seen.users[start:stop]
+        keep = best > -np.inf  # (U, n): seen movies sort last and are dropped
+        length = keep.sum(axis=1).astype(np.int16)
+        user, rank = np.nonzero(keep)
+        recommendations = pa.record_batch(
+            [
+                users.take(pa.array(user)),
+                pa.array((rank + 1).astype(np.int16)),
+                self.candidates.ids.take(pa.array(at[keep])),
+                pa.array(best[keep]),
+                pa.array(stars[keep].astype(np.float32)),
+                pa.array(["model", "cold_user"]).take(pa.array(cold[user].astype(np.int8))),
+            ],
+            schema=schema.recommendations(users.type, self.candidates.ids.type),
+        )
+        status = pa.record_batch(
+            [
+                users,
+                pa.array(["warm", "cold"]).take(pa.array(cold.astype(np.int8))),
+                pa.array(seen.n_ratings[start:stop]),
+                pa.array(length),
+                pa.array(np.where(length < self.wanted, "catalogue_exhausted", None), pa.string()),
+            ],
+            schema=schema.user_status(users.type),
+        )
+        return Block(recommendations, status)
+
+
+def _spare_memory() -> int:
+    """Bytes to use for the grid: half of a GPU's free memory (at most 8 GiB), or a quarter of free RAM (at most 1 GiB)."""
+    if tf.config.list_physical_devices("GPU"):
+        import pynvml  # in the `gpu` extra
+
+        pynvml.nvmlInit()
+        free = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free
+        return min(int(free) // 2, 8 * 2**30)
+    return min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, 2**30)

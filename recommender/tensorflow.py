@@ -1,0 +1,42 @@
+"""TensorFlow and TensorFlow Recommenders, imported quietly and with the Keras that TFRS needs. Import `tf` from here only."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFRS 0.7 needs Keras 2; read when tf.keras is first touched
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def _native_stderr_held() -> Iterator[None]:
+    """Keep what native code writes to stderr off the screen; show it after all if the block fails.
+
+    TensorFlow writes lines from C++ before its log level applies, so Python's `sys.stderr` is the wrong place to catch them.
+    """
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(screen, held.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
+
+
+with _native_stderr_held():
+    import tensorflow as tf
+    import tensorflow_recommenders as tfrs
+
+    tf.get_logger().setLevel("ERROR")
+    tf.config.list_physical_devices("GPU")  # makes the devices report here, inside the quiet block
+    tf.function(lambda: tf.constant(0.0) + 1.0, jit_compile=True)()  # and XLA
+
+__all__ = ["tf", "tfrs"]

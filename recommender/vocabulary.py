@@ -1,0 +1,62 @@
+"""Which id has which embedding row. Row 0 stands for every id that is not in the vocabulary."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+UNKNOWN = 0
+_TABLE_LIMIT = 16
+"""Integer ids are looked up in a dense table while it is at most this many times longer than the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sorted, distinct ids; the id at position i has embedding row i + 1."""
+
+    ids: pa.Array
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray | pa.Array) -> "Vocabulary":
+        """The vocabulary of all values in a column (int64 or string, no nulls)."""
+        distinct = pc.unique(column)
+        return cls(distinct.take(pc.sort_indices(distinct)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def rows(self) -> int:
+        """Rows of an embedding table: one per id, and row 0."""
+        return len(self.ids) + 1
+
+    def encode(self, column: pa.ChunkedArray | pa.Array) -> NDArray[np.int32]:
+        """Embedding rows of the ids in `column`, shape (len(column),); `UNKNOWN` where an id is not known."""
+        if column.type != self.ids.type:
+            return np.zeros(len(column), np.int32)
+        if self._table is None:
+            found = pc.fill_null(pc.index_in(column, value_set=self.ids), -1)
+            return found.to_numpy().astype(np.int32) + 1
+        values = column.to_numpy() - self._first
+        inside = (values >= 0) & (values < len(self._table))
+        return np.where(inside, self._table[np.where(inside, values, 0)], UNKNOWN).astype(np.int32)
+
+    @cached_property
+    def _first(self) -> int:
+        return int(self.ids[0].as_py())
+
+    @cached_property
+    def _table(self) -> NDArray[np.int32] | None:
+        """Row by `id - first id`, or None where a hash lookup is the better way."""
+        if not pa.types.is_integer(self.ids.type) or not len(self.ids):
+            return None
+        values = self.ids.to_numpy()
+        span = int(values[-1]) - int(values[0]) + 1
+        if span > _TABLE_LIMIT * len(values) + 1024:
+            return None
+        table = np.zeros(span, np.int32)
+        table[values - values[0]] = np.arange(1, len(values) + 1, dtype=np.int32)
+        return table

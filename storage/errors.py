@@ -1,0 +1,75 @@
+"""What can go wrong on disk. Each error says what and where, and its hint what to do next.
+
+StorageError
+├── InvalidInput        the ratings, movies or users cannot be used as they are
+│   └── NoRatings         there is nothing to read, or nothing before the watermark
+├── Busy                another run holds the lock
+├── DiskFailed          disk full, no permission, I/O error
+├── CorruptState        recjob's own files do not pass their integrity check
+│   └── AuditFailed       a published file that was built breaks a rule of the tables
+├── NotFound            no such run, model, date or user
+└── QueryRefused        not exactly one SELECT, or over a limit
+"""
+
+
+class StorageError(Exception):
+    """Base of everything `storage` raises on purpose.
+
+    `kind` is the stable name shown to users; `hint` is the next step.
+    """
+
+    kind = "E_STORAGE"
+
+    def __init__(self, message: str, hint: str = "", **where: object) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.where = where
+        """Where in the input: `path`, `column`, `row` (1-based), when known."""
+
+
+class InvalidInput(StorageError):
+    """The input cannot be used; nothing was written."""
+
+    kind = "E_INPUT"
+
+
+class NoRatings(InvalidInput):
+    """There are no ratings to work on."""
+
+    kind = "E_NO_RATINGS"
+
+
+class Busy(StorageError):
+    """Another run holds the lock on the state folder."""
+
+    kind = "E_BUSY"
+
+
+class DiskFailed(StorageError):
+    """The operating system refused: full disk, permission, I/O error."""
+
+    kind = "E_IO"
+
+
+class CorruptState(StorageError):
+    """A file of recjob's own does not match what was recorded about it."""
+
+    kind = "E_CORRUPT"
+
+
+class AuditFailed(CorruptState):
+    """The built file breaks a rule of the tables; it was not published."""
+
+    kind = "E_AUDIT"
+
+
+class NotFound(StorageError):
+    """No such run, model, date or user."""
+
+    kind = "E_NOT_FOUND"
+
+
+class QueryRefused(StorageError):
+    """A query that is not exactly one SELECT, fails, or passes a limit."""
+
+    kind = "E_QUERY"

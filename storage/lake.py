@@ -1,0 +1,99 @@
+"""The ratings lake, writing side: Parquet by month, appended to, with movies and users beside it.
+
+`<lake>/ratings/month=2026-11/part-<hash of its rows>.parquet`, `<lake>/movies.parquet`, `<lake>/users.parquet`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage import digest, parquet
+from storage.catalogue import Catalogue
+from storage.errors import InvalidInput
+
+_ORDER = [("rated_at", "ascending"), ("user_id", "ascending"), ("movie_id", "ascending"), ("rating", "ascending")]
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an append did."""
+
+    offered: int
+    """Ratings in the source."""
+    added: int
+    """Ratings the lake did not have yet."""
+    files: tuple[Path, ...]
+    """New files."""
+    movies: int
+    """Movies the lake knows now; 0 without a movies table."""
+    users: int
+
+
+def append(lake: Path, catalogue: Catalogue) -> Appended:
+    """Add what is not there yet. Appending the same ratings twice changes nothing, also after a crash in between.
+
+    Movies and users are merged by id: the new row replaces the old one, except that the earlier `joined_at` stays.
+    """
+    ratings = catalogue.ratings
+    _same_ids(lake, ratings)
+    month = pc.strftime(ratings["rated_at"], format="%Y-%m")
+    files: list[Path] = []
+    added = 0
+    for name in sorted(pc.unique(month).to_pylist()):
+        fresh = _not_in(lake / "ratings" / f"month={name}", ratings.filter(pc.equal(month, name)))
+        if fresh.num_rows:
+            target = lake / "ratings" / f"month={name}" / f"part-{digest.of_table(fresh)[:16]}.parquet"
+            parquet.write(fresh, target)
+            files.append(target)
+            added += fresh.num_rows
+    movies = _merge(lake / "movies.parquet", catalogue.movies, "movie_id")
+    users = _merge(lake / "users.parquet", catalogue.users, "user_id")
+    return Appended(ratings.num_rows, added, tuple(files), movies, users)
+
+
+def _not_in(folder: Path, ratings: pa.Table) -> pa.Table:
+    """The distinct rows of `ratings` that no file of `folder` has, in canonical order."""
+    rows = ratings.group_by(ratings.column_names, use_threads=False).aggregate([])
+    for path in sorted(folder.glob("part-*.parquet")):
+        rows = rows.join(parquet.read(path, ratings.column_names), ratings.column_names, join_type="left anti")
+    return rows.select(ratings.column_names).sort_by(_ORDER).cast(ratings.schema)
+
+
+def _same_ids(lake: Path, ratings: pa.Table) -> None:
+    first = next((lake / "ratings").glob("month=*/part-*.parquet"), None)
+    if first is None:
+        return
+    kept = parquet.open_file(first).schema_arrow
+    for name in ("user_id", "movie_id"):
+        if kept.field(name).type != ratings.schema.field(name).type:
+            raise InvalidInput(
+                f"{name} is {ratings.schema.field(name).type} in the source and {kept.field(name).type} in the lake {lake}",
+                hint="one lake holds one kind of ids: use another state folder, or convert the source",
+                column=name,
+            )
+
+
+def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
+    """Replace the rows of `path` that have a newer version; returns how many rows it has now."""
+    old = parquet.read(path) if path.exists() else None
+    if rows is None:
+        return old.num_rows if old is not None else 0
+    merged = rows
+    if old is not None:
+        if "joined_at" in rows.column_names and "joined_at" in old.column_names:
+            rows = _earlier(old, rows, key)
+        kept = old.filter(pc.invert(pc.is_in(old[key], value_set=rows[key].combine_chunks())))
+        merged = pa.concat_tables([kept, rows], promote_options="permissive")
+    merged = merged.sort_by(key)
+    if old is None or not merged.equals(old):
+        parquet.write(merged, path)
+    return merged.num_rows
+
+
+def _earlier(old: pa.Table, rows: pa.Table, key: str) -> pa.Table:
+    before = old["joined_at"].take(pc.index_in(rows[key], value_set=old[key].combine_chunks()))
+    at = rows.column_names.index("joined_at")
+    return rows.set_column(at, "joined_at", pc.min_element_wise(before, rows["joined_at"]))
+

@@ -1,0 +1,173 @@
+"""The model registry: versions on disk, which one is the champion, and proof that a version is what was stored.
+
+`<root>/<version>/{manifest.json, weights.npz, users.parquet, movies.parquet}`, `<root>/champion.json`. Arrays, ids and
+JSON only: nothing in a version is ever executed, and none of it is unpickled.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from storage import atomic, parquet
+from storage.errors import CorruptState, NotFound, StorageError
+
+Arrays = Mapping[str, NDArray[Any]]
+_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{6,64}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One stored version."""
+
+    version: str
+    manifest: dict[str, Any]
+    """recipe, rating_scale, metrics, lineage, files (name -> sha256), digest, created_at, status."""
+    folder: Path
+
+
+def save(root: Path, version: str, manifest: Mapping[str, Any], weights: Arrays, ids: Mapping[str, pa.Array]) -> Model:
+    """Store a version, whole or not at all; one of the same name that is already there is kept.
+
+    The digest covers weights, vocabularies and recipe, and is the same for the same training.
+    """
+    target = root / version
+    if target.exists():
+        return load(root, version)
+    with atomic.new_folder(target) as draft:
+        with (draft / "weights.npz").open("wb") as file:
+            np.savez(file, **weights)
+        for name, values in ids.items():
+            with parquet.open_writer(draft / f"{name}.parquet", pa.schema([(name, values.type)])) as writer:
+                writer.write_table(pa.table({name: values}))
+        files = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        document = {**manifest, "version": version, "files": files, "digest": digest(manifest["recipe"], weights, ids)}
+        (draft / "manifest.json").write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
+    return load(root, version)
+
+
+def digest(recipe: Mapping[str, Any], weights: Arrays, ids: Mapping[str, pa.Array]) -> str:
+    """sha256 over recipe, vocabularies and weights."""
+    content = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
+    for name, values in sorted(ids.items()):
+        content.update(name.encode() + str(values.type).encode())
+        for value in values.to_pylist():
+            content.update(f"{value}\0".encode())
+    for name, array in sorted(weights.items()):
+        content.update(f"{name}{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()
+
+
+def load(root: Path, version: str) -> Model:
+    """The manifest of a version, its files not yet verified; raises `NotFound`, `CorruptState`."""
+    if not _NAME.fullmatch(version) or not (root / version / "manifest.json").is_file():
+        raise NotFound(f"there is no model {version!r}", hint="recjob models list shows the versions")
+    folder = root / version
+    try:
+        return Model(version, json.loads((folder / "manifest.json").read_text(encoding="utf-8")), folder)
+    except (OSError, ValueError) as error:
+        raise CorruptState(f"{folder}/manifest.json cannot be read: {error}", hint=_OTHER) from error
+
+
+def contents(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, pa.Array]]:
+    """The verified weights and vocabularies of a version; raises `CorruptState` naming the file that was changed."""
+    for name, expected in model.manifest["files"].items():
+        path = model.folder / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise CorruptState(f"{path} is missing or was changed since it was stored", hint=_OTHER)
+    try:
+        with np.load(model.folder / "weights.npz", allow_pickle=False) as stored:
+            weights = {name: stored[name] for name in stored.files}
+        ids = {
+            name: parquet.read(model.folder / f"{name}.parquet")[name].combine_chunks() for name in ("users", "movies")
+        }
+    except (OSError, ValueError, KeyError, BadZipFile, StorageError) as error:
+        raise CorruptState(f"model {model.version} cannot be read: {error}", hint=_OTHER) from error
+    if digest(model.manifest["recipe"], weights, ids) != model.manifest["digest"]:
+        raise CorruptState(f"the digest of model {model.version} is not that of its contents", hint=_OTHER)
+    return weights, ids
+
+
+def versions(root: Path) -> list[Model]:
+    """All versions, oldest first."""
+    if not root.is_dir():
+        return []
+    names = sorted(path.name for path in root.iterdir() if _NAME.fullmatch(path.name))
+    return sorted((load(root, name) for name in names), key=lambda model: str(model.manifest["created_at"]))
+
+
+def find(root: Path, training: str) -> Model | None:
+    """The version that was trained from exactly these inputs (`lineage.training`), if there is one."""
+    return next((m for m in reversed(versions(root)) if m.manifest["lineage"]["training"] == training), None)
+
+
+def champion(root: Path) -> Model | None:
+    """The model in use, if there is one."""
+    try:
+        version = json.loads((root / "champion.json").read_text(encoding="utf-8"))["version"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise CorruptState(f"{root}/champion.json cannot be read: {error}", hint=_OTHER) from error
+    return load(root, version)
+
+
+def amend(root: Path, version: str, **facts: Any) -> Model:
+    """Change what the manifest says of a version (its status, say); its contents stay what they are."""
+    model = load(root, version)
+    atomic.write_json(model.folder / "manifest.json", model.manifest | facts)
+    return load(root, version)
+
+
+def promote(root: Path, version: str) -> None:
+    """Make a version the champion."""
+    atomic.write_json(root / "champion.json", {"version": load(root, version).version})
+
+
+def prune(root: Path, keep: int) -> list[str]:
+    """Remove all but the newest `keep` versions and the champion; returns what was removed."""
+    crowned = champion(root)
+    old = [model for model in versions(root)[:-keep] if crowned is None or model.version != crowned.version]
+    for model in old:
+        atomic.remove(model.folder)
+    return [model.version for model in old]
+
+
+_OTHER = "score with another version: recjob models list, then --model VERSION; or train again with --force"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class CheckpointFile:
+    """One unfinished training, kept beside the registry under the digest of its inputs."""
+
+    def __init__(self, root: Path, training: str) -> None:
+        self.path = root / "unfinished" / f"{training[:32]}.npz"
+
+    def load(self) -> dict[str, NDArray[Any]] | None:
+        """The newest state, or None where there is none or it cannot be read: then training starts anew."""
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, BadZipFile, EOFError):
+            return None
+
+    def save(self, state: Arrays) -> None:
+        """Replace the state."""
+        with atomic.new_file(self.path) as draft, draft.open("wb") as file:
+            np.savez(file, **state)
+
+    def clear(self) -> None:
+        """Forget the state, once the training is finished."""
+        self.path.unlink(missing_ok=True)

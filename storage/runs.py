@@ -1,0 +1,125 @@
+"""Finished outputs by date: staged whole or not at all, and the record from which the published file is built.
+
+`<root>/as_of=2026-11-23/run=<id>/{recommendations,user_status,movies}.parquet` and `run.json`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage import atomic, parquet
+from storage.digest import RowsDigest
+from storage.errors import CorruptState, NotFound
+
+
+@dataclass(frozen=True)
+class RunPartition:
+    """The finished output of one run."""
+
+    as_of: date
+    run_id: str
+    folder: Path
+    record: dict[str, Any]
+    """run.json: what the run was made of; `rows` and `output_digest` of what it made."""
+
+    def path(self, table: str) -> Path:
+        """The Parquet file of one of its tables."""
+        return self.folder / f"{table}.parquet"
+
+
+def stage(
+    root: Path,
+    as_of: date,
+    run_id: str,
+    batches: Iterable[Mapping[str, pa.RecordBatch]],
+    schemas: Mapping[str, pa.Schema],
+    tables: Mapping[str, pa.Table],
+    record: Mapping[str, Any],
+) -> RunPartition:
+    """Write a partition: `batches` are streamed to one file per schema, `tables` written as they are.
+
+    The partition appears only when all of it is on disk. `record["rows"]` and `record["output_digest"]` are added from
+    what was written.
+    """
+    target = root / f"as_of={as_of}" / f"run={run_id}"
+    with atomic.new_folder(target) as draft:
+        rows = dict.fromkeys(schemas, 0)
+        digests = {name: RowsDigest(schema) for name, schema in schemas.items()}
+        with _writers(draft, schemas) as writers:
+            for batch in batches:
+                for name, part in batch.items():
+                    writers[name].write_batch(part, row_group_size=parquet.ROW_GROUP)
+                    digests[name].update(part)
+                    rows[name] += part.num_rows
+        for name, table in tables.items():
+            with parquet.open_writer(draft / f"{name}.parquet", table.schema) as writer:
+                writer.write_table(table)
+        document = {
+            **record,
+            "as_of_date": str(as_of),
+            "run_id": run_id,
+            "rows": rows,
+            "output_digest": digests["recommendations"].hexdigest(),
+        }
+        (draft / "run.json").write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
+    return _partition(target)
+
+
+def partitions(root: Path, *, without: Iterable[str] = ()) -> list[RunPartition]:
+    """The newest partition of each date, oldest date first, leaving out the runs in `without`."""
+    left_out = set(without)
+    newest: dict[date, RunPartition] = {}
+    for folder in sorted(root.glob("as_of=*/run=*")):
+        if (folder / "run.json").is_file() and folder.name.removeprefix("run=") not in left_out:
+            partition = _partition(folder)
+            newest[partition.as_of] = partition  # run ids sort by time
+    return [newest[day] for day in sorted(newest)]
+
+
+def find(root: Path, run_id: str) -> RunPartition:
+    """The partition of one run; raises `NotFound`."""
+    for folder in root.glob("as_of=*/run=*"):
+        if folder.name == f"run={run_id}" and (folder / "run.json").is_file():
+            return _partition(folder)
+    raise NotFound(f"no run {run_id!r} has been staged", hint="recjob runs list shows the runs")
+
+
+def prune(root: Path, keep: Iterable[RunPartition]) -> list[str]:
+    """Remove all partitions but those in `keep`; returns the runs removed."""
+    kept = {partition.run_id for partition in keep}
+    removed = []
+    for folder in sorted(root.glob("as_of=*/run=*")):
+        run_id = folder.name.removeprefix("run=")
+        if run_id not in kept:
+            atomic.remove(folder)
+            removed.append(run_id)
+    for day in root.glob("as_of=*"):
+        if not any(day.iterdir()):
+            day.rmdir()
+    return removed
+
+
+@contextmanager
+def _writers(folder: Path, schemas: Mapping[str, pa.Schema]) -> Iterator[dict[str, pq.ParquetWriter]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(parquet.open_writer(folder / f"{name}.parquet", schema))
+            for name, schema in schemas.items()
+        }
+
+
+def _partition(folder: Path) -> RunPartition:
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return RunPartition(date.fromisoformat(record["as_of_date"]), record["run_id"], folder, record)
+    except (OSError, ValueError, KeyError) as error:
+        raise CorruptState(
+            f"{folder}/run.json cannot be read: {error}", hint="remove the folder and score the date again"
+        ) from error

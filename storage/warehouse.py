@@ -1,0 +1,250 @@
+"""The published DuckDB file: built anew beside the old one, audited, then flipped in. Readers never wait.
+
+`<state>/published/recommendations-<run id>.duckdb` and the link `<state>/recommendations.duckdb` to the newest of them.
+No file that was ever published is opened for writing again.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from storage import atomic, parquet
+from storage.errors import AuditFailed, CorruptState, DiskFailed, NotFound, QueryRefused
+from storage.runs import RunPartition
+
+SCHEMA_VERSION = 1
+_FORMAT = "v1.5.0"
+"""DuckDB's own file format version: clients from 1.5 on can read it, at no cost in size or speed."""
+_TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file."""
+
+    run_id: str
+    path: Path
+    rows: int
+    """Rows of `recommendations`, all dates."""
+
+
+def publish(root: Path, link: Path, run_id: str, partitions: Sequence[RunPartition], rows: Rows) -> Published:
+    """Build the file of `run_id` from `partitions` (oldest date first), audit it, and flip the link to it.
+
+    Raises `AuditFailed` (nothing changes for readers), `DiskFailed`.
+    """
+    target = root / f"recommendations-{run_id}.duckdb"
+    with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft:
+        with _disk_errors(target), duckdb.connect() as connection:
+            connection.execute(f"ATTACH '{_quoted(draft)}' AS published (STORAGE_VERSION '{_FORMAT}')")
+            connection.execute("USE published")
+            _fill(connection, partitions, rows)
+            _audit(connection)
+            connection.execute("CHECKPOINT published")
+            connection.execute("USE memory")
+            connection.execute("DETACH published")
+        count = _verified(draft, partitions)
+        if Path(f"{draft}.wal").exists():
+            raise AuditFailed(f"{draft} was not closed cleanly: a write-ahead log is left; it was not published")
+    atomic.flip(link, target)
+    return Published(run_id, target, count)
+
+
+def current(link: Path) -> Path | None:
+    """The file the link points to, if it is there."""
+    return link.resolve() if link.exists() else None
+
+
+def run_id_of(path: Path) -> str:
+    """The run that a published file was built by."""
+    return path.name.removeprefix("recommendations-").removesuffix(".duckdb")
+
+
+def versions(root: Path) -> list[Path]:
+    """Published files that are still kept, oldest first."""
+    return sorted(root.glob("recommendations-*.duckdb"))
+
+
+def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
+    """Flip back to the file before the current one, or to that of run `to`; returns the runs (from, to)."""
+    now = current(link)
+    if now is None:
+        raise NotFound("nothing has been published yet")
+    earlier = [path for path in versions(root) if (run_id_of(path) == to if to else path.name < now.name)]
+    if not earlier:
+        wanted = f"of run {to}" if to else "before the current one"
+        raise NotFound(f"no published file {wanted} is kept", hint="publish.keep_files says how many are")
+    atomic.flip(link, earlier[-1])
+    return run_id_of(now), run_id_of(earlier[-1])
+
+
+def prune(root: Path, link: Path, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` published files and the current one; readers that hold one keep it."""
+    now = current(link)
+    old = [path for path in versions(root)[:-keep] if path != now]
+    for path in old:
+        atomic.remove(path)
+    return old
+
+
+@contextmanager
+def reader(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to the current file that can reach nothing else: no files, no network, no settings."""
+    path = current(link)
+    if path is None:
+        raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
+    try:
+        connection = duckdb.connect(str(path), read_only=True, config={"enable_external_access": "false"})
+    except duckdb.Error as error:
+        raise CorruptState(
+            f"{path} cannot be opened: {_first_line(error)}", hint="recjob rollback, or score the date again"
+        ) from error
+    with connection:
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def select(
+    connection: duckdb.DuckDBPyConnection, statement: str, max_rows: int, timeout: float
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of exactly one SELECT; raises `QueryRefused`."""
+    try:
+        parsed = connection.extract_statements(statement)
+    except duckdb.Error as error:
+        raise QueryRefused(_first_line(error)) from error
+    if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
+        raise QueryRefused("only one SELECT at a time is allowed", hint="any DuckDB client can open the file for more")
+    alarm = threading.Timer(timeout, connection.interrupt)
+    alarm.start()
+    try:
+        cursor = connection.execute(statement)
+        columns = [column[0] for column in cursor.description or []]
+        rows = cursor.fetchmany(max_rows + 1)
+    except duckdb.InterruptException as error:
+        raise QueryRefused(f"the query took longer than {timeout:g} s", hint="--timeout SECONDS") from error
+    except duckdb.Error as error:
+        raise QueryRefused(_first_line(error), hint="recjob query \"SHOW TABLES\" lists tables and views") from error
+    finally:
+        alarm.cancel()
+    if len(rows) > max_rows:
+        raise QueryRefused(f"the result has more than {max_rows:,} rows", hint="--max-rows N, or a LIMIT")
+    return columns, rows
+
+
+def one_list(connection: duckdb.DuckDBPyConnection, user: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of one user's newest list; no rows where there is none. Ids come as text: "007" is not 7."""
+    kind = connection.execute("SELECT typeof(user_id) FROM recommendations LIMIT 1").fetchall()
+    numeric = bool(kind) and kind[0][0] == "BIGINT"
+    if numeric and str(_integer(user)) != user:
+        return [], []
+    cursor = connection.execute(sql("queries/one_list.sql"), {"user": _integer(user) if numeric else user, "limit": limit})
+    return [column[0] for column in cursor.description or []], cursor.fetchall()
+
+
+def _integer(text: str) -> int | None:
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if -(2**63) <= number < 2**63 else None
+
+
+def rated_before(partition: RunPartition, ratings: pa.Table) -> int:
+    """How many recommended movies their user had rated: a second, independent look at what scoring removed."""
+    with duckdb.connect() as connection:
+        connection.register("ratings", ratings)
+        query = sql("checks/rated_before.sql")
+        return int(connection.execute(query, [str(partition.path("recommendations"))]).fetchall()[0][0])
+
+
+def sql(name: str) -> str:
+    """The text of a file in `sql/`."""
+    return (_sql_folder() / name).read_text(encoding="utf-8")
+
+
+def _sql_folder() -> Path:
+    installed = Path(str(files("storage"))) / "_sql"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "sql"
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartition], rows: Rows) -> None:
+    types = id_types(partitions[-1])
+    connection.execute(Template(sql("tables.sql")).substitute({name: _TYPES[kind] for name, kind in types.items()}))
+    for table, values in rows.items():
+        if values:
+            connection.register("incoming", pa.Table.from_pylist([dict(value) for value in values]))
+            connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming')
+            connection.unregister("incoming")
+    for partition in partitions:
+        for table in ("recommendations", "user_status"):
+            connection.execute(
+                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::VARCHAR AS run_id, * FROM read_parquet(?)",
+                [partition.as_of, partition.run_id, str(partition.path(table))],
+            )
+    paths = [str(partition.path("movies")) for partition in reversed(partitions)]
+    connection.execute(sql("fill_movies.sql"), [paths])
+    connection.execute(sql("comments.sql"))
+    for view in sorted((_sql_folder() / "views").glob("*.sql")):
+        connection.execute(view.read_text(encoding="utf-8"))
+
+
+def id_types(partition: RunPartition) -> dict[str, str]:
+    """The Arrow types of the ids in a partition, by column name."""
+    schema = parquet.open_file(partition.path("recommendations")).schema_arrow
+    return {name: str(schema.field(name).type) for name in ("user_id", "movie_id")}
+
+
+def _audit(connection: duckdb.DuckDBPyConnection) -> None:
+    """Each file in sql/audit selects the rows that break its rule: none may be left."""
+    broken = []
+    for rule in sorted((_sql_folder() / "audit").glob("*.sql")):
+        query = rule.read_text(encoding="utf-8")
+        count = connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+        if count:
+            broken.append(f"{rule.stem} ({count} rows)")
+    if broken:
+        raise AuditFailed(
+            f"the new tables break {', '.join(broken)}; they were not published",
+            hint="readers still see the previous ones; sql/audit/ says what each rule demands",
+        )
+
+
+def _verified(path: Path, partitions: Sequence[RunPartition]) -> int:
+    """Open the finished file as a reader would, and count; returns the rows of `recommendations`."""
+    expected = sum(int(partition.record["rows"]["recommendations"]) for partition in partitions)
+    with duckdb.connect(str(path), read_only=True) as connection:
+        found = int(connection.execute("SELECT count(*) FROM recommendations").fetchall()[0][0])
+        connection.execute("SELECT * FROM current_recommendations LIMIT 1").fetchall()
+    if found != expected:
+        raise AuditFailed(f"the new file holds {found} rows, expected {expected}; it was not published")
+    return found
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise DiskFailed(f"cannot build {path}: {_first_line(error)}", hint="free space and permissions") from error
+    except duckdb.ConstraintException as error:
+        raise AuditFailed(f"{_first_line(error)}; nothing was published") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _quoted(path: Path) -> str:
+    """A path inside single quotes in SQL: ATTACH takes no bound values."""
+    return os.fspath(path).replace("'", "''")
