@@ -106,7 +106,10 @@ def _checked(key: str, value: Any, source: str) -> Any:
     keys = known_keys()
     if key not in keys:
         near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-        raise InvalidSettings(f"{source}: unknown key {key!r}", hint=f"did you mean {near[0]!r}?" if near else "recjob config show lists the keys")
+        raise InvalidSettings(
+            f"{source}: unknown key {key!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "recjob config show lists the keys",
+        )
     owner: Any = Settings
     *sections, name = key.split(".")
     for section in sections:
@@ -197,4 +200,6 @@ def _check_ranges(settings: Settings) -> None:
         try:
             ZoneInfo(values[key])
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise InvalidSettings(f"{key} is {values[key]!r}, which is no IANA zone", hint="e.g. Europe/Paris") from error
+            raise InvalidSettings(
+                f"{key} is {values[key]!r}, which is no IANA zone", hint="e.g. Europe/Paris"
+            ) from error

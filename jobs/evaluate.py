@@ -22,7 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    settings: Settings, model: str, split: str, movie_key: str | None = None, seed: int | None = None, plot: Path | None = None
+    settings: Settings,
+    model: str,
+    split: str,
+    movie_key: str | None = None,
+    seed: int | None = None,
+    plot: Path | None = None,
 ) -> dict[str, Any]:
     """Train `model` on the training part of `split` and measure it on the others; returns figures and a summary.
 
@@ -74,7 +79,9 @@ def _recipe(settings: Settings, model: str, split: str, movie_key: str | None, s
 
 
 def _log(epoch: Epoch) -> None:
-    logger.info("train.epoch", extra={"epoch": epoch.number, "rmse": epoch.train_rmse, "holdout_rmse": epoch.holdout_rmse})
+    logger.info(
+        "train.epoch", extra={"epoch": epoch.number, "rmse": epoch.train_rmse, "holdout_rmse": epoch.holdout_rmse}
+    )
 
 
 def _baselines(test: pa.Table, train: pa.Table) -> dict[str, dict[str, float]]:
@@ -88,7 +95,11 @@ def _baselines(test: pa.Table, train: pa.Table) -> dict[str, dict[str, float]]:
 def _summary(trained: Trained) -> list[dict[str, Any]]:
     """The layers as `model.summary()` lists them: name, kind, trainable parameters."""
     return [
-        {"layer": layer.name, "kind": type(layer).__name__, "parameters": sum(int(w.shape.num_elements()) for w in layer.trainable_weights)}
+        {
+            "layer": layer.name,
+            "kind": type(layer).__name__,
+            "parameters": sum(int(w.shape.num_elements()) for w in layer.trainable_weights),
+        }
         for layer in trained.model.layers
         if layer.trainable_weights
     ]

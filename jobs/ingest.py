@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.settings import Settings
 from recommender import schema
@@ -16,13 +17,21 @@ from storage.errors import NoRatings
 logger = logging.getLogger(__name__)
 
 
-def ingest(settings: Settings, source: str, columns: Mapping[str, str], wait: float = 0.0) -> dict[str, Any]:
+def ingest(
+    settings: Settings,
+    source: str,
+    columns: Mapping[str, str],
+    movies: str | None = None,
+    users: str | None = None,
+    wait: float = 0.0,
+) -> dict[str, Any]:
     """Append what `source` has and the lake has not; returns counts.
 
     `columns` maps recjob's column names to those of a Parquet or CSV source. Raises `InvalidInput`: nothing is written.
     """
     began = time.perf_counter()
-    return append(settings, source, sources.read(source, columns, settings.state_dir / "downloads"), began, wait)
+    catalogue = sources.read(source, columns, settings.state_dir / "downloads", movies, users)
+    return append(settings, source, catalogue, began, wait)
 
 
 def append(settings: Settings, source: str, catalogue: Catalogue, began: float, wait: float = 0.0) -> dict[str, Any]:
@@ -42,8 +51,8 @@ def append(settings: Settings, source: str, catalogue: Catalogue, began: float, 
         "files": len(done.files),
         "movies": done.movies,
         "users": done.users,
-        "first_rated_at": pa.compute.min(rated).as_py().isoformat(),
-        "last_rated_at": pa.compute.max(rated).as_py().isoformat(),
+        "first_rated_at": pc.min(rated).as_py().isoformat(),
+        "last_rated_at": pc.max(rated).as_py().isoformat(),
         "seconds": round(time.perf_counter() - began, 2),
     }
     logger.info("ingested", extra={"offered": done.offered, "added": done.added, "seconds": result["seconds"]})

@@ -8,7 +8,7 @@ from datetime import date
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, inputs, publish, score, train
+from jobs import configuration, exits, inputs, publish
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import Progress
@@ -54,7 +54,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
             journal.finish("checked")
             return journal.record
         key = _input_digest(night, settings, options)
-        journal.note(input_digest=key, n_ratings=night.ratings.num_rows, device=_device())
+        journal.note(input_digest=key, n_ratings=night.ratings.num_rows)
         if options.until in ("publish", "prune") and options.force is None and _is_visible(settings, as_of, key):
             journal.finish("unchanged")
             logger.info("unchanged", extra={"as_of": str(as_of)})
@@ -64,6 +64,8 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
             journal.finish("trained")
             return journal.record
         if options.force is not None or options.until == "stage" or not _is_staged(settings, as_of, key):
+            from jobs import score
+
             score.stage(night, model, settings, run, journal, options.progress)
         if options.until == "stage":
             journal.finish("staged")
@@ -96,7 +98,9 @@ def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
         raise
     except (KeyboardInterrupt, SystemExit) as signal:
         code = exits.SIGTERM if isinstance(signal, SystemExit) else exits.SIGINT
-        journal.finish("cancelled", error_kind="E_SIGNAL", error_message=f"stopped by signal {code - 128}", exit_code=code)
+        journal.finish(
+            "cancelled", error_kind="E_SIGNAL", error_message=f"stopped by signal {code - 128}", exit_code=code
+        )
         raise
     except BaseException as error:
         journal.finish("failed", error_kind="E_BUG", error_message=f"{type(error).__name__}: {error}", exit_code=1)
@@ -121,7 +125,13 @@ def _check(settings: Settings, run: Run, journal: Journal) -> Night:
 
 def _input_digest(night: Night, settings: Settings, options: Options) -> str:
     """Everything the lists depend on."""
-    parts = [settings.recipe.as_json(), settings.gate, settings.candidates, settings.score.top_n, settings.score.include_seen]
+    parts = [
+        settings.recipe.as_json(),
+        settings.gate,
+        settings.candidates,
+        settings.score.top_n,
+        settings.score.include_seen,
+    ]
     champion = models.champion(settings.models) if options.model == "champion" else None
     chosen = champion.version if champion else options.model
     return digest.of_values(night.digest, [str(part) for part in parts], chosen)
@@ -137,6 +147,8 @@ def _is_staged(settings: Settings, as_of: date, key: str) -> bool:
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:
     if options.model == "train":
+        from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
+
         model = train.find_or_train(night, settings, run, journal, options.force)
         return model if options.until == "train" else train.choose(model, settings, strict=options.strict)
     if options.model != "champion":
@@ -149,14 +161,9 @@ def _model(night: Night, settings: Settings, run: Run, journal: Journal, options
 
 def _prune(settings: Settings) -> None:
     removed = runs.prune(settings.runs, keep=publish.staged(settings)[-settings.publish.retention_dates :])
-    removed += [path.name for path in warehouse.prune(settings.published, settings.database, settings.publish.keep_files)]
+    removed += [
+        path.name for path in warehouse.prune(settings.published, settings.database, settings.publish.keep_files)
+    ]
     removed += models.prune(settings.models, settings.publish.keep_models)
     if removed:
         logger.info("pruned", extra={"removed": len(removed)})
-
-
-def _device() -> str:
-    from recommender.tensorflow import tf
-
-    found = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu") if found else "cpu"

@@ -15,10 +15,18 @@ def history(epochs: Sequence[Epoch], title: str, target: Path) -> Path:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     numbers = [epoch.number for epoch in epochs]
-    axes.plot(numbers, [epoch.train_rmse for epoch in epochs], marker="o", markersize=3, label="train (mean over the epoch)")
+    axes.plot(
+        numbers, [epoch.train_rmse for epoch in epochs], marker="o", markersize=3, label="train (mean over the epoch)"
+    )
     if epochs[0].holdout_rmse is not None:
         held = [epoch.holdout_rmse for epoch in epochs]
-        axes.plot(numbers, [float("nan") if value is None else value for value in held], marker="o", markersize=3, label="validation")
+        axes.plot(
+            numbers,
+            [float("nan") if value is None else value for value in held],
+            marker="o",
+            markersize=3,
+            label="validation",
+        )
     axes.set(title=title, xlabel="epoch", ylabel="RMSE, stars")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -62,7 +62,9 @@ def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     with warehouse.reader(settings.database) as connection:
         query = "SELECT as_of_date, run_id, input_digest, published_at FROM runs WHERE run_id IN (SELECT run_id FROM recommendations)"
         found = connection.execute(query).fetchall()
-    return {str(day): {"run_id": run_id, "input_digest": inputs, "published_at": at} for day, run_id, inputs, at in found}
+    return {
+        str(day): {"run_id": run_id, "input_digest": inputs, "published_at": at} for day, run_id, inputs, at in found
+    }
 
 
 def _publishable(settings: Settings) -> list[RunPartition]:
@@ -74,7 +76,9 @@ def _publishable(settings: Settings) -> list[RunPartition]:
     fitting = [partition for partition in newest if warehouse.id_types(partition) == kind]
     for partition in newest:
         if partition not in fitting:
-            logger.warning("publish.left_out", extra={"as_of": str(partition.as_of), "why": "its ids are of another type"})
+            logger.warning(
+                "publish.left_out", extra={"as_of": str(partition.as_of), "why": "its ids are of another type"}
+            )
     return fitting
 
 

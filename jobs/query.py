@@ -26,10 +26,16 @@ def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
     with warehouse.reader(settings.database) as connection:
         columns, rows = warehouse.one_list(connection, user, limit)
     if not rows:
-        raise NotFound("there is no list for this user", hint="ids are those of the source; recjob query 'SELECT * FROM user_status'")
+        raise NotFound(
+            "there is no list for this user",
+            hint="ids are those of the source; recjob query 'SELECT * FROM user_status'",
+        )
     recommendations = [dict(zip(columns, row, strict=True)) for row in rows]
     as_of, run_id = recommendations[0]["as_of_date"], recommendations[0]["run_id"]
-    kept = [{key: _plain(value) for key, value in row.items() if key not in ("as_of_date", "run_id")} for row in recommendations]
+    kept = [
+        {key: _plain(value) for key, value in row.items() if key not in ("as_of_date", "run_id")}
+        for row in recommendations
+    ]
     return {"user_id": user, "as_of_date": str(as_of), "run_id": run_id, "recommendations": kept}
 
 
@@ -53,7 +59,8 @@ def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, 
         "busy": atomic.is_locked(settings.lock),
         "running": running and {key: running[key] for key in ("run_id", "as_of_date", "started_at", "pid")},
         "last_runs": [
-            {key: record.get(key) for key in ("run_id", "as_of_date", "status", "started_at", "error_kind")} for record in records[-5:]
+            {key: record.get(key) for key in ("run_id", "as_of_date", "status", "started_at", "error_kind")}
+            for record in records[-5:]
         ],
     }
 

@@ -38,7 +38,12 @@ class Run:
 def new_run(as_of: date, zone: str, trigger: Trigger = "manual") -> Run:
     """A run for `as_of`, starting now."""
     now = datetime.now(UTC)
-    return Run(as_of, f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}", watermark(as_of, zone), trigger)
+    return Run(
+        as_of,
+        f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}",
+        watermark(as_of, zone),
+        trigger,
+    )
 
 
 def watermark(as_of: date, zone: str) -> datetime:
@@ -94,9 +99,16 @@ class Journal:
             entry["status"] = "failed"
             raise
         finally:
-            entry |= {"finished_at": _now(), "seconds": round(time.perf_counter() - began, 3), "rows": step.rows, "peak_rss_mb": peak_rss_mb()}
+            entry |= {
+                "finished_at": _now(),
+                "seconds": round(time.perf_counter() - began, 3),
+                "rows": step.rows,
+                "peak_rss_mb": peak_rss_mb(),
+            }
             self._write()
-        logger.info(f"{name}.done", extra={"seconds": entry["seconds"]} | ({"rows": step.rows} if step.rows is not None else {}))
+        logger.info(
+            f"{name}.done", extra={"seconds": entry["seconds"]} | ({"rows": step.rows} if step.rows is not None else {})
+        )
 
     def note(self, **facts: Any) -> None:
         """Add facts to the record."""
@@ -121,7 +133,9 @@ def records(folder: Path, lock: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CorruptState(f"{path} cannot be read: {error}", hint="remove it: the runs themselves are unharmed") from error
+            raise CorruptState(
+                f"{path} cannot be read: {error}", hint="remove it: the runs themselves are unharmed"
+            ) from error
         if record["status"] == "running" and not (alive and _living(record["pid"])):
             record["status"] = "crashed"
         found.append(record)

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import scheduler
 from jobs import exits
 from jobs import run as journals
+from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ class Nights:
             last = attempt > self.settings.schedule.retries
             if code not in (exits.BUSY, exits.RESOURCES) or last or self.stopping.is_set():
                 break
-            logger.warning("schedule.retry", extra={"as_of": str(day), "exit_code": code, "attempt": attempt, "pause": pause})
+            logger.warning(
+                "schedule.retry", extra={"as_of": str(day), "exit_code": code, "attempt": attempt, "pause": pause}
+            )
             self.stopping.wait(pause)
             pause *= 2
         level = logging.INFO if code == exits.DONE else logging.ERROR
@@ -71,7 +74,9 @@ class Nights:
     def _once(self, day: date) -> int:
         if self.stopping.is_set():
             return exits.SIGTERM
-        self.child = subprocess.Popen([*self.command, "nightly", "--date", str(day), "--trigger", "schedule"], stdout=subprocess.DEVNULL)
+        self.child = subprocess.Popen(
+            [*self.command, "nightly", "--date", str(day), "--trigger", "schedule"], stdout=subprocess.DEVNULL
+        )
         try:
             return self.child.wait(self.settings.schedule.timeout_hours * 3600)
         except subprocess.TimeoutExpired:
@@ -83,24 +88,31 @@ class Nights:
 def run(settings: Settings, config: Path | None) -> int | None:
     """Run nights until a signal comes; returns its number."""
     plan = settings.schedule
-    warning = scheduler.risky_hours(plan.cron, plan.timezone)
+    with _as_setting():
+        warning = scheduler.risky_hours(plan.cron, plan.timezone)
     if warning:
         logger.warning("schedule.risky", extra={"why": warning})
     nights = Nights(settings, arguments(settings, config))
     following = scheduler.next_times(plan.cron, plan.timezone, 1)
-    logger.info("schedule.start", extra={"cron": plan.cron, "timezone": plan.timezone, "next": following[0].isoformat()})
+    logger.info(
+        "schedule.start", extra={"cron": plan.cron, "timezone": plan.timezone, "next": following[0].isoformat()}
+    )
     return scheduler.run(plan.cron, plan.timezone, nights.at, catch_up=nights.catch_up, on_stop=nights.stop)
 
 
 def upcoming(settings: Settings, n: int) -> dict[str, Any]:
     """The next `n` fire times and the dates they are for."""
     plan = settings.schedule
-    times = scheduler.next_times(plan.cron, plan.timezone, n)
+    with _as_setting():
+        times = scheduler.next_times(plan.cron, plan.timezone, n)
     return {
         "cron": plan.cron,
         "timezone": plan.timezone,
         "warning": scheduler.risky_hours(plan.cron, plan.timezone),
-        "next": [{"at": at.isoformat(), "utc": at.astimezone(UTC).isoformat(), "as_of_date": str(as_of(settings, at))} for at in times],
+        "next": [
+            {"at": at.isoformat(), "utc": at.astimezone(UTC).isoformat(), "as_of_date": str(as_of(settings, at))}
+            for at in times
+        ],
     }
 
 
@@ -139,6 +151,14 @@ def arguments(settings: Settings, config: Path | None) -> list[str]:
     """What a child needs on its command line to see the same settings; flags of this process are passed on."""
     passed = ["--config", str(config.resolve())] if config else []
     return [*passed, "--state-dir", str(settings.state_dir.resolve())]
+
+
+@contextlib.contextmanager
+def _as_setting() -> Iterator[None]:
+    try:
+        yield
+    except scheduler.InvalidSchedule as error:
+        raise InvalidSettings(f"schedule: {error}") from error
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

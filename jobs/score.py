@@ -22,7 +22,9 @@ from storage.runs import RunPartition
 logger = logging.getLogger(__name__)
 
 
-def stage(night: Night, model: Model, settings: Settings, run: Run, journal: Journal, progress: Progress) -> RunPartition:
+def stage(
+    night: Night, model: Model, settings: Settings, run: Run, journal: Journal, progress: Progress
+) -> RunPartition:
     """Score all users in blocks and write the partition of the run; readers do not see it yet.
 
     Raises `NothingToRecommend`, `NonFiniteScores`, `OutOfMemory`, `AuditFailed`.
@@ -35,7 +37,11 @@ def stage(night: Night, model: Model, settings: Settings, run: Run, journal: Jou
         logger.info("score.start", extra={"users": len(seen.users), "movies": len(allowed), "users_per_block": size})
         blocks = score.top_n(train.load(model), allowed, seen, settings.score.top_n, users_per_block=size)
         journal.note(
-            n_users=len(seen.users), n_movies=len(allowed), top_n=settings.score.top_n, model_version=model.version
+            n_users=len(seen.users),
+            n_movies=len(allowed),
+            top_n=settings.score.top_n,
+            model_version=model.version,
+            device=score.device(),
         )
         partition = runs.stage(
             settings.runs,
@@ -70,7 +76,11 @@ def _record(record: dict[str, Any], model: Model) -> dict[str, Any]:
 def _catalogue(night: Night) -> pa.Table:
     """The movies of the night with the number of their ratings: those of the movies table, and any other that was rated."""
     counts = night.ratings.group_by("movie_id").aggregate([("rating", "count")])
-    ids = pc.unique(pa.chunked_array([*(night.movies["movie_id"].chunks if night.movies is not None else []), *counts["movie_id"].chunks]))
+    ids = pc.unique(
+        pa.chunked_array(
+            [*(night.movies["movie_id"].chunks if night.movies is not None else []), *counts["movie_id"].chunks]
+        )
+    )
     ids = ids.take(pc.sort_indices(ids))
     columns: dict[str, pa.Array] = {}
     known = night.movies if night.movies is not None else schema.movies(ids.type).empty_table()

@@ -130,7 +130,9 @@ class Settings:
     @property
     def recipe(self) -> Recipe:
         """The model's recipe with the configured hyper-parameters."""
-        set_here = [key.removeprefix("model.") for key in self.origin if key.startswith("model.") and key != "model.name"]
+        set_here = [
+            key.removeprefix("model.") for key in self.origin if key.startswith("model.") and key != "model.name"
+        ]
         return recipe(self.model.name, **{key: getattr(self.model, key) for key in set_here})
 
     @property

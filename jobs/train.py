@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, force: str | None = None) -> Model:
     """The model for these ratings and this recipe: found in the registry, or trained, judged and registered.
 
-    An accepted model becomes the champion, and so does a refused one with `force`, the reason to use it all the same.
-    Raises `TrainingDiverged`.
+    An accepted model becomes the champion unless that one knows newer ratings, and so does a refused one with `force`,
+    the reason to use it all the same. Raises `TrainingDiverged`.
     """
     recipe = settings.recipe
     key = digest.of_values(night.training_digest, recipe.as_json(), dataclasses.asdict(settings.gate))
@@ -38,9 +38,12 @@ def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, 
             logger.info("model.found", extra={"version": model.version})
         if force is not None and model.manifest["status"] == "refused":
             model = _overrule(model, settings, force)
-        if model.manifest["status"] != "refused":
-            models.promote(settings.models, model.version)
-    journal.note(model_version=model.version, metrics=model.manifest["metrics"], checks=[*night.checks, *model.manifest["checks"]])
+        _crown(model, settings)
+    journal.note(
+        model_version=model.version,
+        metrics=model.manifest["metrics"],
+        checks=[*night.checks, *model.manifest["checks"]],
+    )
     return model
 
 
@@ -80,14 +83,20 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
     epochs = len(probe.history) if not recipe.train.patience else min(probe.history, key=_holdout_rmse).number
     final = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=epochs, patience=0))
     trained = _fit(settings, f"{key}-final", ratings, final, None, "all ratings")
-    logger.info("gate.verdict", extra={"accepted": verdict is None or verdict.accepted, "why": verdict.message if verdict else "no holdout"})
+    logger.info(
+        "gate.verdict",
+        extra={"accepted": verdict is None or verdict.accepted, "why": verdict.message if verdict else "no holdout"},
+    )
     return _register(settings, run, key, ratings.num_rows, trained, probe, metrics, verdict)
 
 
 def _fit(settings: Settings, key: str, ratings: Any, recipe: Recipe, holdout: Any, what: str) -> Trained:
     def log_epoch(epoch: Epoch) -> None:
         held = {} if epoch.holdout_rmse is None else {"holdout_rmse": epoch.holdout_rmse}
-        logger.info("train.epoch", extra={"on": what, "epoch": epoch.number, "of": recipe.train.epochs, "rmse": epoch.train_rmse, **held})
+        logger.info(
+            "train.epoch",
+            extra={"on": what, "epoch": epoch.number, "of": recipe.train.epochs, "rmse": epoch.train_rmse, **held},
+        )
 
     checkpoint = CheckpointFile(settings.models, digest.of_values(key))
     trained = training.train(ratings, recipe, holdout=holdout, checkpoints=checkpoint, on_epoch=log_epoch)
@@ -137,8 +146,18 @@ def _register(
     return model
 
 
+def _crown(model: Model, settings: Settings) -> None:
+    champion = models.champion(settings.models)
+    older = champion is not None and model.manifest["trained_through"] < champion.manifest["trained_through"]
+    if model.manifest["status"] != "refused" and not older:
+        models.promote(settings.models, model.version)
+
+
 def _overrule(model: Model, settings: Settings, reason: str) -> Model:
-    checks = [{**check, "verdict": "overridden"} if check["verdict"] == "fail" else check for check in model.manifest["checks"]]
+    checks = [
+        {**check, "verdict": "overridden"} if check["verdict"] == "fail" else check
+        for check in model.manifest["checks"]
+    ]
     logger.warning("gate.overruled", extra={"version": model.version, "reason": reason})
     return models.amend(settings.models, model.version, status="forced", note=reason, checks=checks)
 
@@ -146,7 +165,10 @@ def _overrule(model: Model, settings: Settings, reason: str) -> Model:
 def _check(verdict: Verdict | None) -> dict[str, Any]:
     check = {"stage": "model", "check_name": "holdout_rmse", "severity": "block"}
     if verdict is None:
-        return check | {"verdict": "skipped", "message": "no holdout: gate.holdout is 0, or all ratings are of one instant"}
+        return check | {
+            "verdict": "skipped",
+            "message": "no holdout: gate.holdout is 0, or all ratings are of one instant",
+        }
     figures = {"value": verdict.rmse, "threshold": verdict.limit, "baseline": verdict.baseline}
     return check | figures | {"verdict": "pass" if verdict.accepted else "fail", "message": verdict.message}
 

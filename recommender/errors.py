@@ -81,5 +81,6 @@ class OutOfMemory(RecommenderError):
 
     def __init__(self, users: int, movies: int) -> None:
         super().__init__(
-            f"scoring {users} users against {movies} movies at once does not fit in memory", hint="lower score.memory_gib"
+            f"scoring {users} users against {movies} movies at once does not fit in memory",
+            hint="lower score.memory_gib",
         )

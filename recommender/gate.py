@@ -25,5 +25,7 @@ def judge(metrics: Sequence[Metric], max_rmse_ratio: float) -> Verdict:
     limit = max_rmse_ratio * baseline
     accepted = rmse <= limit
     relation = "within" if accepted else "over"
-    message = f"holdout RMSE {rmse:.3f} is {relation} the limit {limit:.3f} ({max_rmse_ratio:g} x {baseline:.3f}, the mean's)"
+    message = (
+        f"holdout RMSE {rmse:.3f} is {relation} the limit {limit:.3f} ({max_rmse_ratio:g} x {baseline:.3f}, the mean's)"
+    )
     return Verdict(accepted, rmse, limit, baseline, message)

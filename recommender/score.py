@@ -51,7 +51,9 @@ class History:
     positions: NDArray[np.int32]
 
 
-def history(ratings: pa.Table, users: pa.Table | None, candidates: Candidates, *, include_seen: bool = False) -> History:
+def history(
+    ratings: pa.Table, users: pa.Table | None, candidates: Candidates, *, include_seen: bool = False
+) -> History:
     """The users of the ratings and of the users table, and the candidates each has rated (none with `include_seen`)."""
     known = pc.unique(ratings["user_id"])
     if users is not None:
@@ -71,6 +73,12 @@ def block_users(candidates: int, memory: int | None = None) -> int:
     budget = _spare_memory() if memory is None else memory
     users = min(budget // (_BYTES_PER_PAIR * candidates), _LARGEST_GRID // candidates, 16384)
     return max(GROUP, users // GROUP * GROUP)
+
+
+def device() -> str:
+    """What scores: `cpu`, or the name of the GPU."""
+    found = tf.config.list_physical_devices("GPU")
+    return str(tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu")) if found else "cpu"
 
 
 def top_n(trained: Trained, candidates: Candidates, seen: History, n: int, *, users_per_block: int) -> Iterator[Block]:
@@ -152,7 +160,9 @@ class _Scorer:
         chosen = np.zeros((len(rows), self.n), np.int32)
         chosen[: len(at)] = self.movie_rows[at]
         parts = [
-            self.rate({"user": tf.repeat(group, self.n), "movie": tf.constant(chosen[i * GROUP : (i + 1) * GROUP].ravel())})
+            self.rate(
+                {"user": tf.repeat(group, self.n), "movie": tf.constant(chosen[i * GROUP : (i + 1) * GROUP].ravel())}
+            )
             for i, group in enumerate(groups)
         ]
         stars = tf.concat(parts, axis=0).numpy().reshape(len(rows), self.n)[: len(at)]

@@ -75,7 +75,8 @@ def write_json(target: Path, document: object) -> None:
 def folder(path: Path) -> Path:
     """Make the folder `path` and its parents where missing, not open to others."""
     with _disk_errors(path):
-        path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        for missing in reversed([part for part in (path, *path.parents) if not part.exists()]):
+            missing.mkdir(mode=FOLDER_MODE, exist_ok=True)
     return path
 
 

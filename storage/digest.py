@@ -54,7 +54,9 @@ def _feed(array: pa.Array, fixed: Any, text: Any) -> None:
     elif pa.types.is_floating(array.type):
         fixed.update(pc.fill_null(array, float("nan")).to_numpy(zero_copy_only=False).tobytes())
     else:
-        numbers = array.cast(pa.int8()) if pa.types.is_boolean(array.type) else array.view(_INTEGERS[array.type.bit_width])
+        numbers = (
+            array.cast(pa.int8()) if pa.types.is_boolean(array.type) else array.view(_INTEGERS[array.type.bit_width])
+        )
         fixed.update(numbers.is_null().to_numpy(zero_copy_only=False).tobytes() if numbers.null_count else b"")
         fixed.update(pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False).tobytes())
 

@@ -117,11 +117,20 @@ class _Archive:
     def error(self, member: str, what: str, **where: object) -> InvalidInput:
         place = "".join(f", {key} {value}" for key, value in where.items())
         return InvalidInput(
-            f"{self.path}: {self.folder + member}{place}: {what}", hint=_HINT, path=str(self.path), member=member, **where
+            f"{self.path}: {self.folder + member}{place}: {what}",
+            hint=_HINT,
+            path=str(self.path),
+            member=member,
+            **where,
         )
 
     def _read(
-        self, member: str, header: list[str], columns: Mapping[str, pa.DataType], delimiter: str, options: dict[str, object]
+        self,
+        member: str,
+        header: list[str],
+        columns: Mapping[str, pa.DataType],
+        delimiter: str,
+        options: dict[str, object],
     ) -> pa.Table:
         options["convert_options"] = csv.ConvertOptions(
             column_types=dict(columns), include_columns=list(columns), null_values=[], strings_can_be_null=False

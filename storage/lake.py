@@ -96,4 +96,3 @@ def _earlier(old: pa.Table, rows: pa.Table, key: str) -> pa.Table:
     before = old["joined_at"].take(pc.index_in(rows[key], value_set=old[key].combine_chunks()))
     at = rows.column_names.index("joined_at")
     return rows.set_column(at, "joined_at", pc.min_element_wise(before, rows["joined_at"]))
-

@@ -44,5 +44,7 @@ def damaged(path: Path, error: Exception) -> InvalidInput:
     """The error for a file that cannot be read as Parquet."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InvalidInput(
-        f"{path} cannot be read as Parquet: {reason}", hint="write the file again, or move it out of the folder", path=str(path)
+        f"{path} cannot be read as Parquet: {reason}",
+        hint="write the file again, or move it out of the folder",
+        path=str(path),
     )

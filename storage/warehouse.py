@@ -134,7 +134,7 @@ def select(
     except duckdb.InterruptException as error:
         raise QueryRefused(f"the query took longer than {timeout:g} s", hint="--timeout SECONDS") from error
     except duckdb.Error as error:
-        raise QueryRefused(_first_line(error), hint="recjob query \"SHOW TABLES\" lists tables and views") from error
+        raise QueryRefused(_first_line(error), hint='recjob query "SHOW TABLES" lists tables and views') from error
     finally:
         alarm.cancel()
     if len(rows) > max_rows:
@@ -148,7 +148,9 @@ def one_list(connection: duckdb.DuckDBPyConnection, user: str, limit: int) -> tu
     numeric = bool(kind) and kind[0][0] == "BIGINT"
     if numeric and str(_integer(user)) != user:
         return [], []
-    cursor = connection.execute(sql("queries/one_list.sql"), {"user": _integer(user) if numeric else user, "limit": limit})
+    cursor = connection.execute(
+        sql("queries/one_list.sql"), {"user": _integer(user) if numeric else user, "limit": limit}
+    )
     return [column[0] for column in cursor.description or []], cursor.fetchall()
 
 
@@ -183,13 +185,15 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
     connection.execute(Template(sql("tables.sql")).substitute({name: _TYPES[kind] for name, kind in types.items()}))
     for table, values in rows.items():
         if values:
-            connection.register("incoming", pa.Table.from_pylist([dict(value) for value in values]))
+            names = dict.fromkeys(name for value in values for name in value)
+            columns = {name: [value.get(name) for value in values] for name in names}
+            connection.register("incoming", pa.table(columns))
             connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming')
             connection.unregister("incoming")
     for partition in partitions:
         for table in ("recommendations", "user_status"):
             connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::VARCHAR AS run_id, * FROM read_parquet(?)",
+                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::VARCHAR AS run_id, * FROM read_parquet(?, hive_partitioning = false)",
                 [partition.as_of, partition.run_id, str(partition.path(table))],
             )
     paths = [str(partition.path("movies")) for partition in reversed(partitions)]

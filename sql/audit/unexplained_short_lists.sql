@@ -1,8 +1,11 @@
 -- A list is as long as its status says, and top_n long unless there is a reason.
+WITH lists AS (
+  SELECT as_of_date, user_id, count(*) AS n FROM recommendations GROUP BY as_of_date, user_id
+)
 SELECT s.as_of_date, s.user_id
 FROM user_status s
-JOIN runs u USING (run_id)
-LEFT JOIN (SELECT as_of_date, user_id, count(*) AS n FROM recommendations GROUP BY ALL) r USING (as_of_date, user_id)
-WHERE coalesce(r.n, 0) <> s.n_recommendations
+JOIN runs u ON u.run_id = s.run_id
+LEFT JOIN lists l ON l.as_of_date = s.as_of_date AND l.user_id = s.user_id
+WHERE coalesce(l.n, 0) <> s.n_recommendations
    OR s.n_recommendations > u.top_n
    OR (s.n_recommendations < u.top_n) <> (s.short_reason IS NOT NULL)

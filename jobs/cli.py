@@ -1,0 +1,165 @@
+"""What every command shares: dates, common options, output, errors to exit codes. The commands are in `jobs.commands`.
+
+stdout is the result, stderr the log. Nothing here imports TensorFlow, DuckDB or Arrow, so that `--help` is quick.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
+
+import click
+
+from jobs import configuration, exits, log
+from jobs.settings import Settings
+
+Answer = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, int]
+"""The document for --json, the text for people, and an exit code where it is not 0."""
+
+
+class AsOf(click.ParamType):
+    """YYYY-MM-DD, `today` or `yesterday`; nothing else, nothing later than today."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in ("today", "yesterday"):
+            return str(value)
+        try:
+            day = date.fromisoformat(value) if len(value) == 10 else None
+        except ValueError:
+            day = None
+        if day is None or not date(1900, 1, 1) <= day <= datetime.now(UTC).date() + timedelta(days=1):
+            self.fail(f"{value!r} is not a date up to today: YYYY-MM-DD, today or yesterday", param, ctx)
+        return str(value)
+
+
+def day_of(word: str, settings: Settings) -> date:
+    """The date that an `AsOf` word means in the settings' zone."""
+    today = datetime.now(ZoneInfo(settings.timezone)).date()
+    named = {"today": today, "yesterday": today - timedelta(days=1)}
+    day = named.get(word) or date.fromisoformat(word)
+    if day > today:
+        raise click.BadParameter(
+            f"{day} lies in the future (it is {today} in {settings.timezone})", param_hint="--date"
+        )
+    return day
+
+
+COMMON: list[Callable[[Any], Any]] = [
+    click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The TOML file.  [default: ./recjob.toml if there is one]",
+    ),
+    click.option("--state-dir", type=click.Path(path_type=Path), help="Where recjob keeps everything."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document."),
+    click.option("-q", "--quiet", is_flag=True, help="Log warnings only."),
+    click.option("-v", "--verbose", is_flag=True, help="Log details."),
+    click.option(
+        "--log-format", type=click.Choice(["console", "json"]), help="[default: console on a terminal, else json]"
+    ),
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+]
+
+
+class Job(click.Command):
+    """A command with the common options: it returns an `Answer`, or raises what `exits` knows."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for option in COMMON:
+            option(self)
+
+    def invoke(self, ctx: click.Context) -> None:
+        common = {
+            name: ctx.params.pop(name)
+            for name in ("config", "state_dir", "as_json", "quiet", "verbose", "log_format", "debug")
+        }
+        given = ctx.find_root().obj = {**common, **{k: v for k, v in (ctx.find_root().obj or {}).items() if v}}
+        level = logging.DEBUG if given["verbose"] else logging.WARNING if given["quiet"] else logging.INFO
+        log.set_up(level, given["log_format"] or ("console" if sys.stderr.isatty() else "json"))
+        answer: Answer = super().invoke(ctx)
+        document, text, *code = answer
+        name = ctx.command_path.removeprefix("recjob ").replace(" ", "-")
+        click.echo(json.dumps({"schema": f"recjob.{name}/1", **document}, default=str) if given["as_json"] else text)
+        if code:
+            ctx.exit(code[0])
+
+
+def settings_of(ctx: click.Context, **flags: Any) -> Settings:
+    """The settings of this call; `flags` are dotted keys with __ for the dot."""
+    given = ctx.find_root().obj
+    dotted = {key.replace("__", "."): value for key, value in flags.items()}
+    return configuration.load(config_of(ctx), os.environ, {"state_dir": given["state_dir"], **dotted})
+
+
+def config_of(ctx: click.Context) -> Path | None:
+    """The TOML file of this call, if there is one."""
+    chosen: Path | None = ctx.find_root().obj["config"] or (
+        Path(os.environ["RECJOB_CONFIG"]) if "RECJOB_CONFIG" in os.environ else None
+    )
+    return chosen or (Path("recjob.toml") if Path("recjob.toml").is_file() else None)
+
+
+def main() -> NoReturn:
+    """The `recjob` command."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exits.SIGTERM))
+    from jobs.commands import recjob
+
+    wants_json, debug = "--json" in sys.argv, "--debug" in sys.argv
+    try:
+        code = recjob.main(standalone_mode=False, prog_name="recjob")
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else exits.DONE)
+    except click.UsageError as error:
+        hint = (
+            error.ctx.get_help_option(error.ctx) and f"{error.ctx.command_path} --help"
+            if error.ctx
+            else "recjob --help"
+        )
+        _fail("E_USAGE", error.format_message(), str(hint), exits.USAGE, wants_json)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("E_SIGNAL", "interrupted", "run it again: nothing was lost", exits.SIGINT, wants_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exits.DONE)
+    except OSError as error:
+        if debug:
+            raise
+        _fail(
+            "E_IO",
+            f"{error.strerror or error} {error.filename or ''}".strip(),
+            "free space, permissions and the disk's health",
+            exits.RESOURCES,
+            wants_json,
+        )
+    except Exception as error:
+        code = exits.code(error)
+        if debug or not hasattr(error, "kind"):
+            logging.getLogger("recjob").error("failed", exc_info=error)
+        kind, hint = getattr(error, "kind", "E_BUG"), getattr(error, "hint", "please report this with the lines above")
+        _fail(kind, str(error) or type(error).__name__, hint, code, wants_json, getattr(error, "where", {}))
+
+
+def _fail(
+    kind: str, message: str, hint: str, code: int, as_json: bool, where: dict[str, object] | None = None
+) -> NoReturn:
+    """One block on stderr or, with --json, one document on stdout; then the exit code."""
+    if as_json:
+        error = {"kind": kind, "message": message, "hint": hint, **(where or {})}
+        click.echo(json.dumps({"schema": "recjob.error/1", "error": error, "exit_code": code}, default=str))
+    else:
+        click.echo(f"error[{kind}]: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

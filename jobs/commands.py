@@ -1,0 +1,414 @@
+"""The commands: each names its options and calls its job. Jobs are imported inside, so that `--help` is quick."""
+
+import json
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs import configuration, exits
+from jobs.cli import COMMON, Answer, AsOf, Job, config_of, day_of, settings_of
+
+DATE = click.option(
+    "--date",
+    "word",
+    type=AsOf(),
+    default="yesterday",
+    show_default=True,
+    help="Use ratings up to the end of this date.",
+)
+WAIT = click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another run to end.")
+
+
+def _run_options(command: Any) -> Any:
+    options = [
+        click.option("--model", default="train", show_default=True, help="train, champion, or a version."),
+        click.option(
+            "--force", is_flag=True, help="Score again what is already there; use a model that the gate refuses."
+        ),
+        click.option("--reason", help="Why --force; recorded."),
+        click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
+        click.option("--top-n", type=int, help="Movies per user."),
+        click.option("--batch-size", type=int, help="Users scored at once; never changes the result."),
+        click.option("--include-seen", is_flag=True, default=None, help="Recommend rated movies, too."),
+        click.option("--seed", type=int, help="Seed of the training."),
+        click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),
+        WAIT,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(installed("recjob"), prog_name="recjob")
+@click.pass_context
+def recjob(ctx: click.Context, **common: Any) -> None:
+    """Nightly recommendations: ratings in Parquet > a TensorFlow Recommenders model > top-N tables in DuckDB.
+
+    Start with `recjob demo`, or: init, ingest, nightly, recommend.
+    """
+    ctx.obj = common
+
+
+for _option in COMMON:
+    _option(recjob)
+
+
+@recjob.command(cls=Job)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="recjob-demo")
+@click.pass_context
+def demo(ctx: click.Context, folder: Path) -> Answer:
+    """Run the whole path on made-up ratings, into FOLDER [recjob-demo]."""
+    from jobs import demo as job
+    from jobs import show
+    from jobs.progress import Progress
+
+    done = job.demo(folder, Progress.on_terminal(ctx.find_root().obj["quiet"]))
+    return done, show.demo(done)
+
+
+@recjob.command(cls=Job)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(folder: Path) -> Answer:
+    """Write a commented recjob.toml and the state folder into FOLDER [.]."""
+    from jobs import init as job
+    from jobs import show
+
+    done = job.init(folder)
+    return done, show.facts(done)
+
+
+@recjob.command(cls=Job)
+@click.argument("source")
+@click.option(
+    "--column", "columns", multiple=True, metavar="OURS=THEIRS", help="E.g. --column user_id=userId; may be repeated."
+)
+@click.option("--movies", type=click.Path(), help="Parquet or CSV of movies, beside a Parquet or CSV SOURCE.")
+@click.option("--users", type=click.Path(), help="Parquet or CSV of users, likewise.")
+@WAIT
+@click.pass_context
+def ingest(
+    ctx: click.Context, source: str, columns: tuple[str, ...], movies: str | None, users: str | None, wait: float
+) -> Answer:
+    """Add ratings to the lake; what is there already is not added again.
+
+    SOURCE is movielens/100k, /1m, /latest-small, /20m or /25m (through TensorFlow Datasets), a GroupLens zip, or a
+    Parquet or CSV file, folder or glob.
+    """
+    from jobs import ingest as job
+    from jobs import show
+
+    settings = settings_of(ctx)
+    pairs = [pair.partition("=") for pair in columns]
+    if not all(theirs for _, _, theirs in pairs):
+        raise click.BadParameter("expected OURS=THEIRS", param_hint="--column")
+    mapping = {**vars(settings.input.columns), **{ours: theirs for ours, _, theirs in pairs}}
+    done = job.ingest(settings, source, mapping, movies, users, wait)
+    return done, show.facts(done)
+
+
+def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -> Answer:
+    from jobs import show
+    from jobs.nightly import Options, nightly
+    from jobs.progress import Progress
+
+    flags = {
+        "top_n": "score__top_n",
+        "batch_size": "score__batch_size",
+        "include_seen": "score__include_seen",
+        "seed": "model__seed",
+    }
+    settings = settings_of(ctx, **{flags[name]: options.pop(name) for name in flags if name in options})
+    force, reason = options.pop("force", False), options.pop("reason", None)
+    if force and not reason:
+        raise click.UsageError("--force needs --reason TEXT: it is recorded with the run")
+    progress = Progress.on_terminal(ctx.find_root().obj["quiet"])
+    chosen = Options(until=until, force=reason if force else None, progress=progress, **options)  # type: ignore[arg-type]
+    record = nightly(settings, day_of(word, settings), chosen)
+    return record, show.run(record)
+
+
+@recjob.command(cls=Job)
+@DATE
+@WAIT
+@click.pass_context
+def check(ctx: click.Context, word: str, **options: Any) -> Answer:
+    """Validate the input of a date, and do nothing else."""
+    return _night(ctx, "check", word, options)
+
+
+@recjob.command(cls=Job)
+@DATE
+@_run_options
+@click.pass_context
+def train(ctx: click.Context, word: str, **options: Any) -> Answer:
+    """Retrain as of a date: measure, judge, register; nothing is scored."""
+    return _night(ctx, "train", word, options)
+
+
+@recjob.command(cls=Job)
+@DATE
+@click.option("--no-publish", is_flag=True, help="Stage the lists only; readers see no change.")
+@_run_options
+@click.pass_context
+def score(ctx: click.Context, word: str, no_publish: bool, **options: Any) -> Answer:
+    """Score every user as of a date and publish the lists; trains first if no model is registered for the date."""
+    return _night(ctx, "stage" if no_publish else "publish", word, options)
+
+
+@recjob.command(cls=Job)
+@DATE
+@_run_options
+@click.pass_context
+def nightly(ctx: click.Context, word: str, **options: Any) -> Answer:
+    """Check, train, score, publish, prune: what the scheduler runs."""
+    return _night(ctx, "prune", word, options)
+
+
+@recjob.command(cls=Job)
+@click.option("--from", "first", type=AsOf(), required=True, help="First date.")
+@click.option("--to", "last", type=AsOf(), required=True, help="Last date.")
+@click.option("--only", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Only say which dates would run.")
+@WAIT
+@click.pass_context
+def backfill(ctx: click.Context, first: str, last: str, only: str, dry_run: bool, wait: float) -> Answer:
+    """Make the dates that are missing, oldest first; exit 10 if some failed."""
+    from jobs import backfill as job
+    from jobs import show
+    from jobs.nightly import Options
+    from jobs.progress import Progress
+
+    settings = settings_of(ctx)
+    start, end = day_of(first, settings), day_of(last, settings)
+    if start > end:
+        raise click.UsageError(f"--from {start} is after --to {end}")
+    if dry_run:
+        days = [str(day) for day in job.wanted(settings, start, end, only)]  # type: ignore[arg-type]
+        return {"dry_run": True, "dates": days}, "\n".join(days) or "nothing to do"
+    options = Options(wait=wait, progress=Progress.on_terminal(ctx.find_root().obj["quiet"]))
+    done = job.backfill(settings, start, end, only, options)  # type: ignore[arg-type]
+    rows = [(day["as_of_date"], day["status"], day.get("run_id") or day.get("error")) for day in done["dates"]]
+    return (
+        done,
+        show.table(["as of", "status", "run"], rows) if rows else "nothing to do",
+        exits.PARTIAL if done["failed"] else exits.DONE,
+    )
+
+
+@recjob.command(cls=Job)
+@click.option("--to", help="The run whose file to go back to.  [default: the one before]")
+@WAIT
+@click.pass_context
+def rollback(ctx: click.Context, to: str | None, wait: float) -> Answer:
+    """Show readers an earlier published file; what is taken back is not published again."""
+    from jobs import publish, show
+    from storage import atomic
+
+    settings = settings_of(ctx)
+    with atomic.lock(settings.lock, wait, "rollback"):
+        done = publish.rollback(settings, to)
+    return done, show.facts(done)
+
+
+@recjob.group()
+def schedule() -> None:
+    """Run nights by the clock, or see when they are due."""
+
+
+@schedule.command("run", cls=Job)
+@click.pass_context
+def schedule_run(ctx: click.Context) -> Answer:
+    """Stay and run each night in a process of its own, until SIGTERM or Ctrl-C."""
+    from jobs import schedule as job
+
+    number = job.run(settings_of(ctx), config_of(ctx))
+    return {"stopped_by": number}, "stopped", 128 + number if number else exits.DONE
+
+
+@schedule.command("next", cls=Job)
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True)
+@click.pass_context
+def schedule_next(ctx: click.Context, count: int) -> Answer:
+    """Show the next fire times, with their offsets, and the dates they are for."""
+    from jobs import schedule as job
+    from jobs import show
+
+    done = job.upcoming(settings_of(ctx), count)
+    rows = [(time["at"], time["utc"], time["as_of_date"]) for time in done["next"]]
+    warning = f"\nwarning: {done['warning']}" if done["warning"] else ""
+    return done, show.table([f"at ({done['timezone']})", "UTC", "as of"], rows) + warning
+
+
+@recjob.command(cls=Job)
+@click.option("--max-age", metavar="HOURS", help="Exit 9 if the newest publication is older, e.g. 28h.")
+@click.pass_context
+def status(ctx: click.Context, max_age: str | None) -> Answer:
+    """Show what is published, how old it is and what runs; a health probe with --max-age."""
+    from jobs import query, show
+
+    try:
+        hours = float(max_age.removesuffix("h")) if max_age else None
+    except ValueError as error:
+        raise click.BadParameter("expected hours, e.g. 28h", param_hint="--max-age") from error
+    done = query.status(settings_of(ctx), hours)
+    return done, show.status(done), exits.STALE if done["stale"] else exits.DONE
+
+
+@recjob.group()
+def runs() -> None:
+    """The journal of all attempts."""
+
+
+@runs.command("list", cls=Job)
+@click.option("-n", "count", type=click.IntRange(1), default=20, show_default=True)
+@click.pass_context
+def runs_list(ctx: click.Context, count: int) -> Answer:
+    """List the newest runs, oldest first."""
+    from jobs import run, show
+
+    settings = settings_of(ctx)
+    records = run.records(settings.journal, settings.lock)[-count:]
+    names = ["run_id", "as_of_date", "status", "trigger", "model_version", "n_users", "peak_rss_mb", "error_kind"]
+    shown = [{name: record.get(name) for name in names} for record in records]
+    return {"runs": shown}, show.table(names, [row.values() for row in shown])  # type: ignore[misc]
+
+
+@runs.command("show", cls=Job)
+@click.argument("run_id")
+@click.pass_context
+def runs_show(ctx: click.Context, run_id: str) -> Answer:
+    """Show one run: RUN_ID or the beginning of it."""
+    from jobs import run, show
+
+    settings = settings_of(ctx)
+    record = run.find(settings.journal, settings.lock, run_id)
+    return record, show.run(record)
+
+
+@recjob.group()
+def models() -> None:
+    """The model registry."""
+
+
+@models.command("list", cls=Job)
+@click.pass_context
+def models_list(ctx: click.Context) -> Answer:
+    """List the versions, oldest first; the champion is marked."""
+    from jobs import registry, show
+
+    done = registry.listed(settings_of(ctx))
+    return done, show.models(done)
+
+
+@models.command("show", cls=Job)
+@click.argument("version")
+@click.pass_context
+def models_show(ctx: click.Context, version: str) -> Answer:
+    """Show one VERSION, or `champion`: recipe, metrics, verdict, lineage."""
+    from jobs import registry, show
+
+    done = registry.shown(settings_of(ctx), version)
+    return done, show.model(done)
+
+
+@models.command("export", cls=Job)
+@click.argument("version")
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.pass_context
+def models_export(ctx: click.Context, version: str, target: Path) -> Answer:
+    """Write VERSION, or `champion`, as a SavedModel that takes ids as strings (TensorFlow Serving)."""
+    from jobs import registry, show
+
+    done = registry.export(settings_of(ctx), version, target)
+    return done, show.facts(done)
+
+
+@recjob.command(cls=Job)
+@click.option("--user", required=True, help="The user's id, as in the source.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.pass_context
+def recommend(ctx: click.Context, user: str, limit: int) -> Answer:
+    """Show one user's newest published list with titles."""
+    from jobs import query, show
+
+    done = query.recommend(settings_of(ctx), user, limit)
+    return done, show.recommendations(done)
+
+
+@recjob.command("query", cls=Job)
+@click.argument("sql", required=False)
+@click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the SQL from a file; - is stdin.")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
+@click.option("--max-rows", type=click.IntRange(1), default=100_000, show_default=True)
+@click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds.")
+@click.pass_context
+def query_(ctx: click.Context, sql: str | None, file: Any, form: str, max_rows: int, timeout: float) -> Answer:
+    """Run one SELECT on the published tables, read-only."""
+    from jobs import query, show
+
+    if (sql is None) == (file is None):
+        raise click.UsageError("give the SQL as an argument, or with -f FILE")
+    done = query.query(settings_of(ctx), sql if sql is not None else file.read(), max_rows, timeout)
+    return done, show.rows(done, form)
+
+
+@recjob.group()
+def config() -> None:
+    """The settings."""
+
+
+@config.command("show", cls=Job)
+@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@click.pass_context
+def config_show(ctx: click.Context, origin: bool) -> Answer:
+    """Show every setting with its value."""
+    from jobs import show
+
+    settings = settings_of(ctx)
+    values = configuration.flat(settings)
+    sources = {key: settings.origin.get(key, "default") for key in values}
+    shown = {key: {"value": value, "origin": sources[key]} if origin else value for key, value in values.items()}
+    rows = [(key, json.dumps(value, default=str), *([sources[key]] if origin else [])) for key, value in values.items()]
+    return {"settings": shown}, show.table(["key", "value", *(["origin"] if origin else [])], rows)
+
+
+@recjob.command(cls=Job)
+@click.argument("name", required=False)
+@click.option("--model", help="basic, tuned.  [default: the configured model]")
+@click.option("--split", type=click.Choice(["time-range", "newest", "random"]), default="newest", show_default=True)
+@click.option(
+    "--movie-key",
+    type=click.Choice(["movie_id", "title"]),
+    help="[default: title on time-range, as the article, else movie_id]",
+)
+@click.option("--seed", type=int)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw epoch against RMSE here.  [default: STATE_DIR/reports/evaluate-MODEL-SPLIT.png]",
+)
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    name: str | None,
+    model: str | None,
+    split: str,
+    movie_key: str | None,
+    seed: int | None,
+    plot: Path | None,
+) -> Answer:
+    """Train a model on part of all ratings and measure it on the rest, beside the baselines.
+
+    On the time-range split `basic` and `tuned` reproduce the article: 60 % / 20 % / 20 % of the time range.
+    """
+    from jobs import evaluate as job
+    from jobs import show
+
+    settings = settings_of(ctx)
+    chosen = model or name or settings.model.name
+    target = plot or settings.state_dir / "reports" / f"evaluate-{chosen}-{split}.png"
+    done = job.evaluate(settings, chosen, split, movie_key, seed, target)
+    return done, show.evaluation(done)

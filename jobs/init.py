@@ -1,0 +1,53 @@
+"""A commented configuration to start from, and the state folder."""
+
+from pathlib import Path
+from typing import Any
+
+from jobs.configuration import InvalidSettings
+from storage import atomic
+
+TEMPLATE = """\
+# recjob.toml: every key is optional; `recjob config show` lists all of them with their values.
+# Flags win over RECJOB_* variables (RECJOB_SCORE_TOP_N=20), variables over this file. Paths count from here.
+
+state_dir = "state"            # lake, models, runs and the published recommendations.duckdb
+timezone = "UTC"               # the zone in which a date ends
+
+[input]
+# ratings = "/data/ratings"    # your own Parquet file, folder or glob; without it, what `recjob ingest` collected
+# movies = "/data/movies.parquet"
+# users = "/data/users.parquet"
+max_rejected = 0.0             # share of unusable rows that is tolerated
+
+# [input.columns]              # where your columns have other names
+# user_id = "userId"
+# rated_at = "timestamp"
+
+[model]
+name = "basic"                 # basic or tuned; any hyper-parameter can follow, e.g. epochs = 10
+
+[candidates]
+min_ratings = 5                # fewest ratings a recommended movie must have
+
+[score]
+top_n = 50                     # movies per user
+
+[publish]
+retention_dates = 14           # dates kept in the published file
+
+[schedule]
+cron = "30 3 * * *"            # minute hour day month weekday (0 = Sunday)
+timezone = "UTC"               # a zone with summer time has nights of 23 and 25 hours
+catch_up = "latest"            # missed dates to make up for: latest, all or none
+"""
+
+
+def init(folder: Path) -> dict[str, Any]:
+    """Write `recjob.toml` into `folder` and make the state folder beside it; an existing file is left alone."""
+    target = folder / "recjob.toml"
+    if target.exists():
+        raise InvalidSettings(f"{target} exists already", hint="edit it, or choose another folder")
+    with atomic.new_file(target) as draft:
+        draft.write_text(TEMPLATE, encoding="utf-8")
+    atomic.folder(folder / "state")
+    return {"config": str(target), "state_dir": str(folder / "state")}

@@ -1,0 +1,109 @@
+"""What a night may know: ratings before its watermark, and the movies and users beside them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.settings import Settings
+from storage import digest
+from storage import ratings as stored
+from storage.errors import InvalidInput
+from storage.ratings import Limits
+
+
+@dataclass(frozen=True)
+class Night:
+    """The checked input of one run."""
+
+    ratings: pa.Table
+    """`schema.ratings`, the latest of each user and movie, in canonical order."""
+    movies: pa.Table | None
+    users: pa.Table | None
+    files: list[dict[str, Any]]
+    """Lineage of the ratings, file by file."""
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    """Verdicts on the input, rows of the `checks` table."""
+
+    @cached_property
+    def training_digest(self) -> str:
+        """Hash of the ratings and the titles: all that a model can learn from."""
+        titles = self.movies.select(["movie_id", "title"]) if self.movies is not None and self.has_titles else None
+        return digest.of_values(digest.of_table(self.ratings), titles and digest.of_table(titles))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of everything here that can change a list."""
+        others = [table and digest.of_table(table) for table in (self.movies, self.users)]
+        return digest.of_values(digest.of_table(self.ratings), others)
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether the movies are known by name."""
+        return self.movies is not None and "title" in self.movies.column_names
+
+    def keyed(self, movie_key: str) -> pa.Table:
+        """The ratings with the column that a model knows movies by; raises `InvalidInput` where a title is missing."""
+        if movie_key != "title":
+            return self.ratings
+        if self.movies is None or not self.has_titles:
+            raise InvalidInput(
+                "the model knows movies by title, but there are none", hint='model.movie_key = "movie_id"'
+            )
+        at = pc.index_in(self.ratings["movie_id"], value_set=self.movies["movie_id"].combine_chunks())
+        titles = self.movies["title"].combine_chunks().take(at.combine_chunks())
+        if titles.null_count:
+            movie = self.ratings["movie_id"].filter(titles.is_null())[0].as_py()
+            raise InvalidInput(
+                f"movie {movie!r} has ratings but no title", hint="add it to the movies table", column="title"
+            )
+        return self.ratings.append_column("title", titles)
+
+
+def read(settings: Settings, before: datetime | None) -> Night:
+    """Read and check everything before the watermark `before` (None: all there is); raises `InvalidInput`, `NoRatings`."""
+    source = settings.input
+    columns = vars(source.columns)
+    limits = Limits(source.lowest_rating, source.highest_rating, source.max_rejected)
+    found = stored.read(
+        source.ratings or str(settings.lake / "ratings"),
+        columns if source.ratings else {},
+        before=before,
+        limits=limits,
+    )
+    movies_path = _beside(source.movies, settings.lake / "movies.parquet", source.ratings)
+    users_path = _beside(source.users, settings.lake / "users.parquet", source.ratings)
+    movies = stored.read_movies(movies_path, columns) if movies_path else None
+    users = stored.read_users(users_path, columns, before=before) if users_path else None
+    for name, table in (("movie_id", movies), ("user_id", users)):
+        if table is not None and table[name].type != found.table[name].type:
+            kinds = f"{table[name].type} there and {found.table[name].type} in the ratings"
+            raise InvalidInput(f"{name} of {movies_path if name == 'movie_id' else users_path} is {kinds}", column=name)
+    return Night(found.table, movies, users, found.files, found.rejected, _verdicts(found))
+
+
+def _beside(configured: str, in_lake: Path, own_ratings: str) -> Path | None:
+    """The configured file, or the lake's where the ratings are the lake's too."""
+    if configured:
+        return Path(configured)
+    return in_lake if not own_ratings and in_lake.exists() else None
+
+
+def _verdicts(found: stored.Ratings) -> list[dict[str, Any]]:
+    rows = sum(file["rows"] for file in found.files)
+    rejected = sum(file["rows_rejected"] for file in found.files)
+    return [
+        {
+            "stage": "input",
+            "check_name": "rejected_share",
+            "value": rejected / rows,
+            "severity": "block",
+            "verdict": "warn" if rejected else "pass",
+            "message": f"{rejected:,} of {rows:,} rows were not usable",
+        }
+    ]

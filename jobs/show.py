@@ -1,0 +1,175 @@
+"""Results as text for people: the same documents that `--json` prints, laid out."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows under a header, numbers to the right; as wide as it must be, nothing cut off."""
+    laid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    body = [[_cell(value) for value in row] for row in rows]
+    kinds = list(zip(*body, strict=True)) if body else [()] * len(columns)
+    for name, cells in zip(columns, kinds, strict=True):
+        numeric = bool(cells) and all(
+            cell == "" or cell.lstrip("-")[:1].isdigit() and " " not in cell for cell in cells
+        )
+        laid.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in body:
+        laid.add_row(*row)
+    screen = io.StringIO()
+    Console(file=screen, width=10_000, color_system=None, markup=False, highlight=False, emoji=False).print(laid)
+    return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())
+
+
+def facts(document: dict[str, Any]) -> str:
+    """One fact a line."""
+    width = max((len(key) for key in document), default=0)
+    return "\n".join(f"{key:<{width}}  {_cell(value)}" for key, value in document.items())
+
+
+def run(record: dict[str, Any]) -> str:
+    """The outcome of a run in a few lines."""
+    told = {
+        "run": record["run_id"],
+        "as of": record["as_of_date"],
+        "status": record["status"],
+        "model": record.get("model_version"),
+        "ratings": record.get("n_ratings"),
+        "users": record.get("n_users"),
+        "movies": record.get("n_movies"),
+        "trigger": record.get("trigger"),
+        "started": record.get("started_at"),
+        "memory, MB": record.get("peak_rss_mb"),
+        "error": record.get("error_message"),
+    }
+    steps = [
+        (step["step"], step["status"], step.get("seconds"), step.get("rows"), step.get("peak_rss_mb"))
+        for step in record.get("steps", [])
+    ]
+    shown = facts({key: value for key, value in told.items() if value is not None})
+    return f"{shown}\n\n{table(['step', 'status', 'seconds', 'rows', 'MB'], steps)}" if steps else shown
+
+
+def recommendations(document: dict[str, Any]) -> str:
+    """One user's list."""
+    rows = [
+        (
+            row["rank"],
+            row["title"] or row["movie_id"],
+            ", ".join(row["genres"] or []),
+            f"{row['predicted_rating']:.2f}",
+            row["source"],
+        )
+        for row in document["recommendations"]
+    ]
+    head = f"user {document['user_id']}, as of {document['as_of_date']}"
+    return f"{head}\n\n{table(['rank', 'title', 'genres', 'stars', 'source'], rows)}"
+
+
+def status(document: dict[str, Any]) -> str:
+    """What is published, what runs, how the newest runs ended."""
+    if document["as_of_date"] is None:
+        top = "nothing is published yet"
+    else:
+        age = "" if document["hours_old"] is None else f", {document['hours_old']:.1f} h old"
+        stale = "  STALE" if document["stale"] else ""
+        top = f"published  {document['as_of_date']} (+{document['dates'] - 1} earlier dates){age}{stale}\nfile       {document['database']}"
+    running = document["running"]
+    now = (
+        f"running    {running['run_id']} for {running['as_of_date']}, pid {running['pid']}"
+        if running
+        else "running    nothing"
+    )
+    rows = [(run["run_id"], run["as_of_date"], run["status"], run["error_kind"]) for run in document["last_runs"]]
+    newest = f"\n\n{table(['run', 'as of', 'status', 'error'], rows)}" if rows else ""
+    return f"{top}\nchampion   {document['champion'] or 'none'}\n{now}{newest}"
+
+
+def evaluation(document: dict[str, Any]) -> str:
+    """Layers, row counts, errors beside the baselines."""
+    layers = table(
+        ["layer", "kind", "parameters"], [(row["layer"], row["kind"], row["parameters"]) for row in document["summary"]]
+    )
+    rows = [(part, document["rows"][part], f"{rmse:.4f}") for part, rmse in document["rmse"].items()]
+    rows += [
+        (f"test, {name}", document["rows"]["test"], f"{found['rmse']:.4f}")
+        for name, found in document["baselines"].items()
+        if "rmse" in found
+    ]
+    segments = [
+        (metric["segment"], metric["n"], f"{metric['value']:.4f}")
+        for metric in document["metrics"].get("test", [])
+        if metric["metric"] == "rmse"
+    ]
+    plot = f"\n\nhistory drawn in {document['plot']}" if "plot" in document else ""
+    return (
+        f"{document['model']} on the {document['split']} split, movies by {document['movie_key']}, seed {document['seed']}\n\n"
+        f"{layers}\ntrainable parameters: {document['parameters']:,}\n\n"
+        f"{table(['part', 'ratings', 'RMSE'], rows)}\n\n{table(['test segment', 'ratings', 'RMSE'], segments)}{plot}"
+    )
+
+
+def _cell(value: Any) -> str:
+    """A value as one line of plain text: control characters, which could drive a terminal, are taken out."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def rows(document: dict[str, Any], form: str) -> str:
+    """The result of a query as table, csv or jsonl."""
+    if form == "jsonl":
+        named = (dict(zip(document["columns"], row, strict=True)) for row in document["rows"])
+        return "\n".join(json.dumps(row, default=str, ensure_ascii=False) for row in named)
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(document["columns"])
+        writer.writerows(document["rows"])
+        return text.getvalue().rstrip("\n")
+    return table(document["columns"], document["rows"])
+
+
+def models(document: dict[str, Any]) -> str:
+    """The registry, a version a line."""
+    names = ["version", "name", "status", "champion", "trained_through", "parameters", "holdout_rmse"]
+    body = [
+        [("champion" if row[name] else "") if name == "champion" else row[name] for name in names]
+        for row in document["models"]
+    ]
+    return table(names, body) if body else "no model is registered yet"
+
+
+def model(manifest: dict[str, Any]) -> str:
+    """One version: what it is, how it was measured, where it comes from."""
+    names = ["version", "name", "status", "note", "created_at", "trained_through", "parameters", "digest"]
+    metrics = [(row["segment"], row["metric"], row["value"], row["n"]) for row in manifest["metrics"]]
+    recipe = {**manifest["recipe"]["model"], **manifest["recipe"]["train"]}
+    verdicts = "\n".join(check["message"] for check in manifest["checks"])
+    return (
+        f"{facts({name: manifest[name] for name in names})}\n\n{facts(recipe)}\n\n{verdicts}\n\n"
+        f"{table(['segment', 'metric', 'value', 'ratings'], metrics)}"
+    )
+
+
+def demo(document: dict[str, Any]) -> str:
+    """What the demo made, one list, and where to go from here."""
+    database, user = document["database"], document["user"]["user_id"]
+    return (
+        f"{document['ratings']:,} made-up ratings, one night, {document['seconds']:.0f} s. A list, for {recommendations(document['user'])}\n\n"
+        f"files     {document['lake']}, {database}\n"
+        f"settings  {document['config']}\n\n"
+        f"Ask for more:\n"
+        f"  recjob recommend -c {document['config']} --user {user}\n"
+        f'  recjob query -c {document["config"]} "SELECT title, n_users FROM movie_exposure JOIN movies USING (movie_id) ORDER BY n_users DESC LIMIT 5"\n'
+        f"or open {database} with any DuckDB client: SELECT * FROM current_recommendations WHERE user_id = {user};"
+    )

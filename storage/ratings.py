@@ -1,0 +1,205 @@
+"""The ratings of a night: from the lake or from anybody's files, checked, up to a watermark.
+
+Nothing at or after the watermark leaves this module, so nothing after it can change a result.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage import tabular
+from storage.errors import InvalidInput, NoRatings
+from storage.tabular import Problem
+
+_KINDS = {"user_id": "id", "movie_id": "id", "rating": "rating", "rated_at": "time"}
+_MOVIES = {
+    "movie_id": "id",
+    "title": "text",
+    "genres": "list",
+    "year": "year",
+    "release_date": "date",
+    "available": "flag",
+}
+_USERS = {
+    "user_id": "id",
+    "gender": "text",
+    "age": "year",
+    "occupation": "text",
+    "zip_code": "text",
+    "joined_at": "time",
+}
+_ORDER = [("rated_at", "ascending"), ("user_id", "ascending"), ("movie_id", "ascending"), ("rating", "ascending")]
+_SHOWN = 20
+"""Most problems spelled out in one error."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What makes a rating unusable, and how much of it is too much."""
+
+    lowest: float | None = None
+    highest: float | None = None
+    max_rejected: float = 0.0
+    """Largest share of rows that may be rejected."""
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Checked ratings, in an order that does not depend on files or their order."""
+
+    table: pa.Table
+    """user_id, movie_id, rating, rated_at: the latest rating of each user and movie, by time, user and movie."""
+    files: list[dict[str, Any]]
+    """Lineage: path, sha256, bytes, rows, rows_used, rows_future, rows_rejected, min_rated_at, max_rated_at."""
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    """path, reason, rows, first_row (1-based)."""
+
+
+def read(source: str, columns: Mapping[str, str], *, before: datetime | None, limits: Limits = Limits()) -> Ratings:  # noqa: B008
+    """Read and check the ratings given before the instant `before` (None: all) from a file, folder or glob.
+
+    All problems of all files are reported at once. Raises `InvalidInput`, `NoRatings`.
+    """
+    paths = tabular.files_of(source)
+    wanted = {name: columns.get(name, name) for name in _KINDS}
+    tables, problems = [], []
+    for path in paths:
+        table, found = tabular.typed(tabular.read(path, wanted), _KINDS, list(_KINDS), path)
+        tables.append((path, table))
+        problems += found
+    _raise(problems)
+    for name in ("user_id", "movie_id"):
+        tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
+    used, files, rejected = [], [], []
+    for path, table in tables:
+        fine, refused = _checked(table, path, limits)
+        rejected += refused
+        past = fine if before is None else fine.filter(pc.less(fine["rated_at"], pa.scalar(before, tabular.UTC_TIME)))
+        used.append(past)
+        files.append(_lineage(path, table.num_rows, fine.num_rows, past))
+    _refuse_too_many(rejected, sum(file["rows"] for file in files), limits)
+    whole = pa.concat_tables(used)
+    if not whole.num_rows:
+        when = f" before {before.isoformat()}" if before else ""
+        raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? recjob ingest adds ratings")
+    return Ratings(_latest(whole.sort_by(_ORDER)), files, rejected)
+
+
+def read_movies(path: Path, columns: Mapping[str, str]) -> pa.Table:
+    """The movies table in a Parquet or CSV file: movie_id and what else it has of recjob's columns, one row an id."""
+    return _read_beside(path, columns, _MOVIES, "movie_id")
+
+
+def read_users(path: Path, columns: Mapping[str, str], *, before: datetime | None) -> pa.Table:
+    """The users table in a Parquet or CSV file, without users who join at or after `before`."""
+    users = _read_beside(path, columns, _USERS, "user_id")
+    if before is not None and "joined_at" in users.column_names:
+        here = pc.less(users["joined_at"], pa.scalar(before, tabular.UTC_TIME))
+        users = users.filter(pc.fill_null(here, True))
+    return users
+
+
+def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str], key: str) -> pa.Table:
+    wanted = {name: columns.get(name, name) for name in kinds}
+    table, problems = tabular.typed(tabular.read(path, wanted), kinds, [key], path)
+    _raise(problems)
+    (table,) = tabular.one_type([(path, table)], key)
+    if table[key].null_count:
+        row = int(np.flatnonzero(table[key].is_null().to_numpy())[0]) + 1
+        raise InvalidInput(f"{path}: {key} is null in row {row}", path=str(path), column=key, row=row)
+    counts = pc.value_counts(table[key])
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        shown = repeated[0].as_py()
+        raise InvalidInput(
+            f"{path}: {key} {shown['values']!r} stands in {shown['counts']} rows",
+            hint="one row an id",
+            path=str(path),
+            column=key,
+        )
+    return table.sort_by(key)
+
+
+def _raise(problems: list[Problem]) -> None:
+    if problems:
+        lines = [str(problem) for problem in problems[:_SHOWN]]
+        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        first = problems[0]
+        hint = "map the columns in [input.columns], or convert them"
+        raise InvalidInput("\n".join(lines) + more, hint=hint, path=str(first.path), column=first.column)
+
+
+def _checked(table: pa.Table, path: Path, limits: Limits) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The usable rows, and the others by reason."""
+    rating = pc.cast(table["rating"], pa.float64())
+    tests = {f"{name} is null": table[name].is_null() for name in table.column_names}
+    tests["rating is not finite"] = pc.invert(pc.is_finite(rating))
+    if limits.lowest is not None:
+        tests[f"rating is below {limits.lowest:g}"] = pc.less(rating, limits.lowest)
+    if limits.highest is not None:
+        tests[f"rating is above {limits.highest:g}"] = pc.greater(rating, limits.highest)
+    bad = np.zeros(table.num_rows, bool)
+    rejected = []
+    for reason, test in tests.items():
+        failed = pc.fill_null(test, False).to_numpy() & ~bad
+        if failed.any():
+            row = int(failed.argmax()) + 1
+            rejected.append({"path": str(path), "reason": reason, "rows": int(failed.sum()), "first_row": row})
+            bad |= failed
+    return (table.filter(pa.array(~bad)) if bad.any() else table), rejected
+
+
+def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) -> None:
+    count = sum(entry["rows"] for entry in rejected)
+    if count <= limits.max_rejected * rows:
+        return
+    lines = [
+        f"{entry['path']}: {entry['reason']} in {entry['rows']:,} rows, the first is row {entry['first_row']}"
+        for entry in rejected
+    ]
+    raise InvalidInput(
+        "\n".join(lines[:_SHOWN]),
+        hint=f"mend them, or allow more than {limits.max_rejected:g} of the rows: input.max_rejected",
+        path=rejected[0]["path"],
+        column=rejected[0]["reason"].split()[0],
+        row=rejected[0]["first_row"],
+    )
+
+
+def _lineage(path: Path, rows: int, fine: int, past: pa.Table) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    span = pc.min_max(past["rated_at"]).as_py()
+    return {
+        "path": str(path),
+        "sha256": digest,
+        "bytes": os.path.getsize(path),
+        "rows": rows,
+        "rows_used": past.num_rows,
+        "rows_future": fine - past.num_rows,
+        "rows_rejected": rows - fine,
+        "min_rated_at": _naive(span["min"]),
+        "max_rated_at": _naive(span["max"]),
+    }
+
+
+def _naive(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.replace(tzinfo=None).isoformat()
+
+
+def _latest(ratings: pa.Table) -> pa.Table:
+    """Only the last row, in the given order, of each user and movie."""
+    users, movies = (ratings[name].combine_chunks().dictionary_encode() for name in ("user_id", "movie_id"))
+    pair = users.indices.to_numpy().astype(np.int64) * len(movies.dictionary) + movies.indices.to_numpy()
+    _, last = np.unique(pair[::-1], return_index=True)
+    if len(last) == len(pair):
+        return ratings.combine_chunks()
+    return ratings.take(pa.array(np.sort(len(pair) - 1 - last))).combine_chunks()

@@ -1,0 +1,197 @@
+"""Anybody's Parquet and CSV as tables in recjob's columns and types. Nothing is guessed that could lose an id.
+
+Ids: integers of any width become int64, text stays text; a CSV column of whole numbers without leading zeros or signs
+becomes int64, otherwise text ("007" stays "007"). Times: zoned timestamps become UTC, zoneless ones are taken as UTC,
+integers are seconds, milli-, micro- or nanoseconds since 1970 by their size. Rows are counted from 1, a header not counted.
+"""
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from storage import parquet
+from storage.errors import InvalidInput, NoRatings
+
+UTC_TIME = pa.timestamp("us", tz="UTC")
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_SUFFIXES = (".parquet", *_CSV)
+_WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+_EPOCH_UNITS = ((10**11, "s"), (10**14, "ms"), (10**17, "us"))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A column that cannot be used."""
+
+    path: Path
+    column: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: column {self.column!r} is {self.found}, expected {self.expected}"
+
+
+def files_of(source: str) -> list[Path]:
+    """The data files a file name, folder or glob stands for, in order of name; raises `NoRatings`.
+
+    In folders, names that begin with `_` or `.` are skipped, as Spark and Hive do.
+    """
+    path = Path(source)
+    if path.is_dir():
+        inside = [file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}")]
+        found = [file for file in inside if not any(part[0] in "_." for part in file.relative_to(path).parts)]
+    else:
+        found = [Path(name) for name in glob.glob(source, recursive=True)]
+    files = sorted(file for file in found if file.is_file())
+    if not files:
+        raise NoRatings(
+            f"{source} has no data files", hint="a Parquet or CSV file, a folder of them, or a quoted glob", path=source
+        )
+    return files
+
+
+def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:
+    """The columns `wanted` (recjob's name -> name in the file) that a file has, under recjob's names; ids of CSV as text."""
+    if path.name.endswith(_CSV):
+        table = _csv(path, wanted)
+    elif path.suffix == ".parquet":
+        there = set(parquet.open_file(path).schema_arrow.names)
+        table = parquet.read(path, [name for name in wanted.values() if name in there])
+    else:
+        raise InvalidInput(f"{path} is neither .parquet nor {', '.join(_CSV)}", path=str(path))
+    names = {name: table[column] for name, column in wanted.items() if column in table.column_names}
+    return pa.table(names)
+
+
+def typed(
+    table: pa.Table, kinds: Mapping[str, str], required: Sequence[str], path: Path
+) -> tuple[pa.Table, list[Problem]]:
+    """The table with each column in recjob's type, and the columns that cannot be: all of them, not the first.
+
+    `kinds` says what a column is: id, rating, time, text, list, date, year or flag.
+    """
+    columns: dict[str, pa.ChunkedArray] = {}
+    problems: list[Problem] = []
+    for name, kind in kinds.items():
+        if name not in table.column_names:
+            if name in required:
+                problems.append(Problem(path, name, "missing", f"{EXPECTED[kind]} (input.columns.{name} names it)"))
+            continue
+        try:
+            columns[name] = _KINDS[kind](table[name])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
+            reason = str(error).splitlines()[0] if isinstance(error, pa.ArrowInvalid) else str(table[name].type)
+            problems.append(Problem(path, name, reason, EXPECTED[kind]))
+    return pa.table(columns), problems
+
+
+def whole_numbers(column: pa.ChunkedArray) -> bool:
+    """Whether a column of text is whole numbers only, each written in the one way that a number is printed."""
+    return bool(pc.all(pc.match_substring_regex(column, _WHOLE_NUMBER), min_count=0).as_py())
+
+
+def one_type(tables: list[tuple[Path, pa.Table]], name: str) -> list[pa.Table]:
+    """The tables with one type of id in column `name`; raises `InvalidInput` where files disagree.
+
+    Ids of CSV files become int64 only if those of all files can.
+    """
+    texts = [table[name] for path, table in tables if path.name.endswith(_CSV)]
+    numeric = bool(texts) and all(whole_numbers(column) for column in texts)
+    done = []
+    for path, table in tables:
+        if numeric and path.name.endswith(_CSV):
+            at = table.column_names.index(name)
+            table = table.set_column(at, name, table[name].cast(pa.int64()))
+        done.append(table)
+    kinds = {table[name].type for table in done}
+    if len(kinds) > 1:
+        examples = {str(table[name].type): str(path) for (path, _), table in zip(tables, done, strict=True)}
+        shown = ", ".join(f"{kind} in {path}" for kind, path in examples.items())
+        raise InvalidInput(f"files disagree about {name}: {shown}", hint="one input holds one kind of ids", column=name)
+    return done
+
+
+def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
+    text = {
+        wanted[name]: pa.string() for name in ("user_id", "movie_id", "title", "zip_code", "genres") if name in wanted
+    }
+    delimiter = "\t" if ".tsv" in path.name else ","
+    try:
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(delimiter=delimiter),
+            convert_options=csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""]),
+        )
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InvalidInput(f"{path} cannot be read as CSV: {str(error).splitlines()[0]}", path=str(path)) from error
+
+
+def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    column = _plain(column)
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        return column.cast(pa.string())
+    raise TypeError
+
+
+def _rating(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.float32(), safe=False)
+    raise TypeError
+
+
+def _time(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_timestamp(column.type):
+        zoned = column if column.type.tz else pc.assume_timezone(column, "UTC")
+        return zoned.cast(UTC_TIME, safe=False)
+    if pa.types.is_integer(column.type):
+        largest = pc.max(pc.abs(column.cast(pa.int64()))).as_py() or 0
+        unit = next((unit for limit, unit in _EPOCH_UNITS if largest < limit), "ns")
+        return column.cast(pa.int64()).cast(pa.timestamp(unit, tz="UTC")).cast(UTC_TIME, safe=False)
+    if pa.types.is_date(column.type):
+        return column.cast(pa.timestamp("us")).cast(UTC_TIME)
+    raise TypeError
+
+
+def _list(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    column = _plain(column)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return pc.split_pattern(column.cast(pa.string()), "|").cast(pa.list_(pa.string()))
+    return column.cast(pa.list_(pa.string()))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _as(kind: pa.DataType) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    return lambda column: _plain(column).cast(kind)
+
+
+_KINDS: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
+    "id": _id,
+    "rating": _rating,
+    "time": _time,
+    "text": _as(pa.string()),
+    "list": _list,
+    "date": _as(pa.date32()),
+    "year": _as(pa.int16()),
+    "flag": _as(pa.bool_()),
+}
+EXPECTED = {
+    "id": "whole numbers or text",
+    "rating": "numbers",
+    "time": "timestamps, or whole numbers since 1970",
+    "text": "text",
+    "list": "lists of text, or text split by |",
+    "date": "dates",
+    "year": "whole numbers",
+    "flag": "true or false",
+}
