@@ -23,7 +23,7 @@ Answer = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, int]
 """The document for --json, the text for people, and an exit code where it is not 0."""
 
 
-class AsOf(click.ParamType):
+class AsOf(click.ParamType[str]):
     """YYYY-MM-DD, `today` or `yesterday`; nothing else, nothing later than today."""
 
     name = "date"

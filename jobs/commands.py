@@ -44,7 +44,7 @@ def _run_options(command: Any) -> Any:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(installed("recjob"), prog_name="recjob")
 @click.pass_context
-def recjob(ctx: click.Context, **common: Any) -> None:
+def recjob(ctx: click.Context, /, **common: Any) -> None:
     """Nightly recommendations: ratings in Parquet > a TensorFlow Recommenders model > top-N tables in DuckDB.
 
     Start with `recjob demo`, or: init, ingest, nightly, recommend.
@@ -134,7 +134,7 @@ def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -
 @DATE
 @WAIT
 @click.pass_context
-def check(ctx: click.Context, word: str, **options: Any) -> Answer:
+def check(ctx: click.Context, /, word: str, **options: Any) -> Answer:
     """Validate the input of a date, and do nothing else."""
     return _night(ctx, "check", word, options)
 
@@ -143,7 +143,7 @@ def check(ctx: click.Context, word: str, **options: Any) -> Answer:
 @DATE
 @_run_options
 @click.pass_context
-def train(ctx: click.Context, word: str, **options: Any) -> Answer:
+def train(ctx: click.Context, /, word: str, **options: Any) -> Answer:
     """Retrain as of a date: measure, judge, register; nothing is scored."""
     return _night(ctx, "train", word, options)
 
@@ -153,7 +153,7 @@ def train(ctx: click.Context, word: str, **options: Any) -> Answer:
 @click.option("--no-publish", is_flag=True, help="Stage the lists only; readers see no change.")
 @_run_options
 @click.pass_context
-def score(ctx: click.Context, word: str, no_publish: bool, **options: Any) -> Answer:
+def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) -> Answer:
     """Score every user as of a date and publish the lists; trains first if no model is registered for the date."""
     return _night(ctx, "stage" if no_publish else "publish", word, options)
 
@@ -162,7 +162,7 @@ def score(ctx: click.Context, word: str, no_publish: bool, **options: Any) -> An
 @DATE
 @_run_options
 @click.pass_context
-def nightly(ctx: click.Context, word: str, **options: Any) -> Answer:
+def nightly(ctx: click.Context, /, word: str, **options: Any) -> Answer:
     """Check, train, score, publish, prune: what the scheduler runs."""
     return _night(ctx, "prune", word, options)
 

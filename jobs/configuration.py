@@ -1,4 +1,7 @@
-"""Where settings come from: flags, `RECJOB_*` variables, one TOML file, defaults, in that order. Unknown keys are errors."""
+"""Where settings come from: flags, `RECJOB_*` variables, one TOML file, defaults, in that order.
+
+Unknown keys are errors.
+"""
 
 import dataclasses
 import difflib
@@ -37,7 +40,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     ):
         for key, value in found.items():
             values[key] = _checked(key, value, source)
-            origin[key] = f"{source} {_variable(key)}" if source == "environment" else source
+            origin[key] = f"{source} {variable(key)}" if source == "environment" else source
     settings = _build(Settings, values, origin)
     _check_ranges(settings)
     return settings
@@ -75,11 +78,12 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    by_variable = {_variable(key): key for key in known_keys()}
+    by_variable = {variable(key): key for key in known_keys()}
     return {by_variable[name]: value for name, value in environ.items() if name in by_variable}
 
 
-def _variable(key: str) -> str:
+def variable(key: str) -> str:
+    """The environment variable of a dotted key."""
     return "RECJOB_" + key.replace(".", "_").upper()
 
 

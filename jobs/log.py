@@ -1,4 +1,7 @@
-"""Log lines: an event with fields, as readable text or as one JSON object a line, on stderr. Every line of a run has its id."""
+"""Log lines: an event with fields, as readable text or as one JSON object a line, on stderr.
+
+Every line of a run has its id.
+"""
 
 import json
 import logging

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jobs import configuration, exits, inputs, publish
 from jobs import run as journals
 from jobs.inputs import Night
-from jobs.progress import Progress
+from jobs.progress import QUIET, Progress
 from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
@@ -38,10 +38,10 @@ class Options:
     """Fail when the gate refuses, instead of scoring with the champion."""
     wait: float = 0.0
     """Seconds to wait for another run to end."""
-    progress: Progress = Progress()
+    progress: Progress = QUIET
 
 
-def nightly(settings: Settings, as_of: date, options: Options = Options()) -> dict[str, Any]:  # noqa: B008 (frozen)
+def nightly(settings: Settings, as_of: date, options: Options = Options()) -> dict[str, Any]:
     """Run one night for `as_of` as far as `options.until`; returns the record of the run.
 
     The same inputs again are nothing to do. Whatever is raised, readers see what they saw before.

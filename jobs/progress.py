@@ -34,3 +34,6 @@ class Progress:
             for part in parts:
                 yield part
                 bars.advance(task, size(part))
+
+
+QUIET = Progress()

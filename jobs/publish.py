@@ -16,10 +16,11 @@ from storage.warehouse import SCHEMA_VERSION, Published
 
 logger = logging.getLogger(__name__)
 _RUN = (
-    "run_id as_of_date status trigger started_at finished_at published_at model_version n_users n_movies n_ratings top_n "
-    "input_digest config_digest output_digest seed recjob_version device peak_rss_mb exit_code error_kind error_message"
-).split()
-_MODEL = "created_at trained_through digest status name parameters note".split()
+    *("run_id", "as_of_date", "status", "trigger", "started_at", "finished_at", "published_at", "model_version"),
+    *("n_users", "n_movies", "n_ratings", "top_n", "input_digest", "config_digest", "output_digest", "seed"),
+    *("recjob_version", "device", "peak_rss_mb", "exit_code", "error_kind", "error_message"),
+)
+_MODEL = ("created_at", "trained_through", "digest", "status", "name", "parameters", "note")
 
 
 def publish(settings: Settings, journal: Journal) -> Published:
@@ -60,8 +61,7 @@ def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     if warehouse.current(settings.database) is None:
         return {}
     with warehouse.reader(settings.database) as connection:
-        query = "SELECT as_of_date, run_id, input_digest, published_at FROM runs WHERE run_id IN (SELECT run_id FROM recommendations)"
-        found = connection.execute(query).fetchall()
+        found = connection.execute(warehouse.sql("queries/visible_runs.sql")).fetchall()
     return {
         str(day): {"run_id": run_id, "input_digest": inputs, "published_at": at} for day, run_id, inputs, at in found
     }

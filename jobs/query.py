@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-
 from jobs import publish
 from jobs import run as journals
 from jobs.settings import Settings

@@ -70,7 +70,8 @@ def _record(record: dict[str, Any], model: Model) -> dict[str, Any]:
     """What of the journal and the model belongs into the partition, so that it tells its whole story alone."""
     kept = {key: value for key, value in record.items() if key not in ("steps", "pid", "status")}
     manifest = {key: value for key, value in model.manifest.items() if key not in ("history", "files")}
-    return json.loads(json.dumps(kept | {"model": manifest}, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(kept | {"model": manifest}, default=str))
+    return plain
 
 
 def _catalogue(night: Night) -> pa.Table:

@@ -17,7 +17,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     kinds = list(zip(*body, strict=True)) if body else [()] * len(columns)
     for name, cells in zip(columns, kinds, strict=True):
         numeric = bool(cells) and all(
-            cell == "" or cell.lstrip("-")[:1].isdigit() and " " not in cell for cell in cells
+            cell == "" or (cell.lstrip("-")[:1].isdigit() and " " not in cell) for cell in cells
         )
         laid.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in body:
@@ -79,7 +79,8 @@ def status(document: dict[str, Any]) -> str:
     else:
         age = "" if document["hours_old"] is None else f", {document['hours_old']:.1f} h old"
         stale = "  STALE" if document["stale"] else ""
-        top = f"published  {document['as_of_date']} (+{document['dates'] - 1} earlier dates){age}{stale}\nfile       {document['database']}"
+        dates = f"{document['as_of_date']} (+{document['dates'] - 1} earlier dates)"
+        top = f"published  {dates}{age}{stale}\nfile       {document['database']}"
     running = document["running"]
     now = (
         f"running    {running['run_id']} for {running['as_of_date']}, pid {running['pid']}"
@@ -163,13 +164,16 @@ def model(manifest: dict[str, Any]) -> str:
 
 def demo(document: dict[str, Any]) -> str:
     """What the demo made, one list, and where to go from here."""
-    database, user = document["database"], document["user"]["user_id"]
+    database, user, config = document["database"], document["user"]["user_id"], document["config"]
+    popular = "SELECT title, n_users FROM movie_exposure JOIN movies USING (movie_id) ORDER BY n_users DESC LIMIT 5"
     return (
-        f"{document['ratings']:,} made-up ratings, one night, {document['seconds']:.0f} s. A list, for {recommendations(document['user'])}\n\n"
-        f"files     {document['lake']}, {database}\n"
-        f"settings  {document['config']}\n\n"
+        f"{document['ratings']:,} made-up ratings, {document['run']['n_users']:,} users scored, {document['seconds']:.0f} s.\n\n"
+        f"{recommendations(document['user'])}\n\n"
+        f"ratings          {document['lake']}\n"
+        f"recommendations  {database}\n"
+        f"settings         {config}\n\n"
         f"Ask for more:\n"
-        f"  recjob recommend -c {document['config']} --user {user}\n"
-        f'  recjob query -c {document["config"]} "SELECT title, n_users FROM movie_exposure JOIN movies USING (movie_id) ORDER BY n_users DESC LIMIT 5"\n'
-        f"or open {database} with any DuckDB client: SELECT * FROM current_recommendations WHERE user_id = {user};"
+        f"  recjob recommend -c {config} --user {user}\n"
+        f'  recjob query -c {config} "{popular}"\n'
+        f"or open the file with any DuckDB client: SELECT * FROM current_recommendations WHERE user_id = {user};"
     )

@@ -1,4 +1,7 @@
-"""Hyper-parameters: what a recipe for a model is made of, and the named ones. No TensorFlow here: the command line reads it."""
+"""Hyper-parameters: what a recipe for a model is made of, and the named ones.
+
+No TensorFlow here: the command line reads it.
+"""
 
 import dataclasses
 from dataclasses import dataclass

@@ -34,7 +34,10 @@ def movies(movie_id: pa.DataType) -> pa.Schema:
 
 
 def users(user_id: pa.DataType) -> pa.Schema:
-    """One row per user. Only `user_id` must be known; a user with `joined_at` at or after the watermark is not yet there."""
+    """One row per user.
+
+    Only `user_id` must be known; a user with `joined_at` at or after the watermark is not yet there.
+    """
     return pa.schema(
         [
             pa.field("user_id", user_id, nullable=False),

@@ -200,7 +200,9 @@ class _Scorer:
                 pa.array(["warm", "cold"]).take(pa.array(cold.astype(np.int8))),
                 pa.array(seen.n_ratings[start:stop]),
                 pa.array(length),
-                pa.array(np.where(length < self.wanted, "catalogue_exhausted", None), pa.string()),
+                pa.array(["catalogue_exhausted"]).take(
+                    pa.array(np.zeros(len(length), np.int8), mask=length >= self.wanted)
+                ),
             ],
             schema=schema.user_status(users.type),
         )

@@ -1,4 +1,7 @@
-"""TensorFlow and TensorFlow Recommenders, imported quietly and with the Keras that TFRS needs. Import `tf` from here only."""
+"""TensorFlow and TensorFlow Recommenders, imported quietly and with the Keras that TFRS needs.
+
+Import `tf` from here only.
+"""
 
 import os
 import sys

@@ -79,7 +79,7 @@ def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
     """Replace the rows of `path` that have a newer version; returns how many rows it has now."""
     old = parquet.read(path) if path.exists() else None
     if rows is None:
-        return old.num_rows if old is not None else 0
+        return int(old.num_rows) if old is not None else 0
     merged = rows
     if old is not None:
         if "joined_at" in rows.column_names and "joined_at" in old.column_names:
@@ -89,7 +89,7 @@ def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
     merged = merged.sort_by(key)
     if old is None or not merged.equals(old):
         parquet.write(merged, path)
-    return merged.num_rows
+    return int(merged.num_rows)
 
 
 def _earlier(old: pa.Table, rows: pa.Table, key: str) -> pa.Table:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from storage import atomic, parquet
 from storage.errors import CorruptState, NotFound, StorageError
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = dict[str, NDArray[Any]]
 _NAME = re.compile(r"[0-9]{8}-[0-9a-f]{6,64}")
 
 
@@ -44,7 +44,7 @@ def save(root: Path, version: str, manifest: Mapping[str, Any], weights: Arrays,
         return load(root, version)
     with atomic.new_folder(target) as draft:
         with (draft / "weights.npz").open("wb") as file:
-            np.savez(file, **weights)
+            np.savez(file, allow_pickle=False, **weights)
         for name, values in ids.items():
             with parquet.open_writer(draft / f"{name}.parquet", pa.schema([(name, values.type)])) as writer:
                 writer.write_table(pa.table({name: values}))
@@ -166,7 +166,7 @@ class CheckpointFile:
     def save(self, state: Arrays) -> None:
         """Replace the state."""
         with atomic.new_file(self.path) as draft, draft.open("wb") as file:
-            np.savez(file, **state)
+            np.savez(file, allow_pickle=False, **state)
 
     def clear(self) -> None:
         """Forget the state, once the training is finished."""

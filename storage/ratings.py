@@ -63,7 +63,7 @@ class Ratings:
     """path, reason, rows, first_row (1-based)."""
 
 
-def read(source: str, columns: Mapping[str, str], *, before: datetime | None, limits: Limits = Limits()) -> Ratings:  # noqa: B008
+def read(source: str, columns: Mapping[str, str], *, before: datetime | None, limits: Limits = Limits()) -> Ratings:
     """Read and check the ratings given before the instant `before` (None: all) from a file, folder or glob.
 
     All problems of all files are reported at once. Raises `InvalidInput`, `NoRatings`.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage import grouplens, ratings, tfds
+from storage import grouplens, ratings
 from storage.catalogue import Catalogue
 from storage.errors import InvalidInput
 
@@ -17,6 +17,8 @@ def read(
     Raises `InvalidInput`, `NoRatings`.
     """
     if source.startswith("movielens/") and not Path(source).exists():
+        from storage import tfds  # TensorFlow Datasets comes with it
+
         return tfds.read_movielens(source, downloads)
     if source.endswith(".zip"):
         if not Path(source).is_file():

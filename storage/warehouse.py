@@ -143,7 +143,10 @@ def select(
 
 
 def one_list(connection: duckdb.DuckDBPyConnection, user: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one user's newest list; no rows where there is none. Ids come as text: "007" is not 7."""
+    """Column names and rows of one user's newest list; no rows where there is none.
+
+    Ids come as text: "007" is not 7.
+    """
     kind = connection.execute("SELECT typeof(user_id) FROM recommendations LIMIT 1").fetchall()
     numeric = bool(kind) and kind[0][0] == "BIGINT"
     if numeric and str(_integer(user)) != user:
@@ -193,7 +196,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
     for partition in partitions:
         for table in ("recommendations", "user_status"):
             connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::VARCHAR AS run_id, * FROM read_parquet(?, hive_partitioning = false)",
+                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::VARCHAR AS run_id, * "
+                "FROM read_parquet(?, hive_partitioning = false)",
                 [partition.as_of, partition.run_id, str(partition.path(table))],
             )
     paths = [str(partition.path("movies")) for partition in reversed(partitions)]

@@ -1,4 +1,7 @@
-"""One file per model. The contract that training and scoring rely on is `Model`; `tests/test_models.py` holds each file to it."""
+"""One file per model.
+
+The contract that training and scoring rely on is `Model`; `tests/test_models.py` holds each file to it.
+"""
 
 import importlib
 from typing import Any, Protocol

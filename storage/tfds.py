@@ -1,0 +1,209 @@
+"""MovieLens by name, through TensorFlow Datasets: download, checksum and preparation are TFDS's, the tables are ours.
+
+TFDS keeps its files in the folder it is given and prepares a data set once; a second call only reads.
+"""
+
+import contextlib
+import http.client
+import io
+import os
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from storage.catalogue import Catalogue
+from storage.errors import DiskFailed, InvalidInput
+from storage.grouplens import NO_GENRES, UTC_TIME, title_year, with_joined_at
+
+NAMES = ("100k", "1m", "latest-small", "20m", "25m")
+NETWORK_WAIT = 6.0
+"""Seconds in which GroupLens must answer at all; TFDS alone would try for over three minutes."""
+
+_SITE = "https://grouplens.org/datasets/movielens/"
+_BATCH = 16_384
+_ZIP_GENRES = {
+    "100k": {"Children": "Children's", "Unknown": "unknown"},
+    "1m": {"Children": "Children's"},
+}
+"""TFDS renames these genres; the zips, and so `grouplens.read_zip`, call them this."""
+
+
+def read_movielens(name: str, data_dir: Path) -> Catalogue:
+    """Read `movielens/100k`, `1m`, `latest-small`, `20m` or `25m`; downloads it unless `data_dir` has it.
+
+    A zip such as ml-100k.zip in `data_dir`, or in its folders `manual`, `downloads` or `downloads/manual`, saves the
+    download. Ratings are ordered by time, user and movie, the other tables by id. Equal to `grouplens.read_zip` of the
+    same zip, but for what TFDS leaves out: release dates, and users without ratings.
+    Raises `InvalidInput` for an unknown name or a zip that is not the original, `DiskFailed` without a network or disk.
+    """
+    version = name.removeprefix("movielens/").removesuffix("-ratings")
+    if version not in NAMES:
+        known = ", ".join(f"movielens/{known}" for known in NAMES)
+        raise InvalidInput(f"there is no data set {name!r}", hint=f"known are {known}")
+    with _quiet():
+        import tensorflow_datasets as tfds
+
+        builders = [tfds.builder(f"movielens/{version}-{part}", data_dir=data_dir) for part in ("ratings", "movies")]
+    zip_folder = _zip_folder(data_dir, version)
+    if zip_folder is None and not all(builder.data_path.exists() for builder in builders):
+        _refuse_offline(builders[0], data_dir, version)
+    with _quiet():
+        tf = tfds.core.utils.lazy_imports_utils.tensorflow
+        tf.config.list_physical_devices()  # the first use imports TensorFlow, and its devices report
+    with _translated(tfds, tf, data_dir, version):
+        for builder in builders:
+            _prepare(tfds, builder, zip_folder)
+        ratings, users = _ratings(tfds, builders[0])
+        return Catalogue(ratings, _movies(tfds, builders[1], _ZIP_GENRES.get(version, {})), users)
+
+
+def _prepare(tfds: Any, builder: Any, zip_folder: Path | None) -> None:
+    (tfds.enable_progress_bar if sys.stderr.isatty() else tfds.disable_progress_bar)()
+    config = tfds.download.DownloadConfig(manual_dir=zip_folder, try_download_gcs=False)
+    with contextlib.redirect_stdout(io.StringIO()):  # stdout belongs to the result
+        builder.download_and_prepare(download_config=config)
+
+
+def _ratings(tfds: Any, builder: Any) -> tuple[pa.Table, pa.Table | None]:
+    """The ratings, and the users in them where the data set describes users."""
+    known = builder.info.features
+    about = [name for name in ("user_gender", "user_occupation_text", "user_zip_code") if name in known]
+    ages = [name for name in ("raw_user_age", "bucketized_user_age") if name in known][:1]
+    wanted = ["user_id", "movie_id", "user_rating", "timestamp", *about, *ages]
+    dataset = builder.as_dataset(
+        split="train", batch_size=_BATCH, decoders=tfds.decode.PartialDecoding(dict.fromkeys(wanted, True))
+    )
+    read = pa.concat_tables(_table(batch, wanted) for batch in tfds.as_numpy(dataset))
+    ratings = pa.table(
+        {
+            "user_id": read["user_id"].cast(pa.int64()),
+            "movie_id": read["movie_id"].cast(pa.int64()),
+            "rating": read["user_rating"],
+            "rated_at": read["timestamp"].cast(pa.timestamp("s", tz="UTC")).cast(UTC_TIME),
+        }
+    )
+    users = _users(ratings["user_id"], read, ages[0]) if ages else None
+    ratings = ratings.sort_by([(name, "ascending") for name in ("rated_at", "user_id", "movie_id")])
+    return ratings, None if users is None else with_joined_at(users, ratings)
+
+
+def _users(user_id: pa.ChunkedArray, read: pa.Table, age: str) -> pa.Table:
+    """One row per user, by id; a user is described alike in all of their ratings."""
+    ids, first = np.unique(user_id.to_numpy(), return_index=True)
+    rows = read.take(pa.array(first))
+    return pa.table(
+        {
+            "user_id": pa.array(ids),
+            "gender": pa.array(np.where(rows["user_gender"].to_numpy(), "M", "F")),
+            "age": rows[age].cast(pa.int16()),
+            "occupation": rows["user_occupation_text"],
+            "zip_code": rows["user_zip_code"],
+        }
+    )
+
+
+def _movies(tfds: Any, builder: Any, zip_genres: Mapping[str, str]) -> pa.Table:
+    labels = builder.info.features["movie_genres"].feature.names
+    names = pa.array([zip_genres.get(label, label) for label in labels])
+    tables = []
+    # batch_size= would pad the genres with zeros, and zero is the label of Action
+    for batch in tfds.as_numpy(builder.as_dataset(split="train").ragged_batch(_BATCH)):
+        table = _table(batch, ["movie_id", "movie_title"])
+        genres = batch["movie_genres"]
+        values, splits = np.asarray(genres.values), np.asarray(genres.row_splits)
+        kept = values != labels.index(NO_GENRES)
+        offsets = np.concatenate([[0], np.cumsum(kept)])[splits]
+        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.take(pa.array(values[kept])))
+        tables.append(table.append_column("genres", lists))
+    read = pa.concat_tables(tables)
+    columns = [read["movie_id"].cast(pa.int64()), read["movie_title"], read["genres"], title_year(read["movie_title"])]
+    return pa.table(columns, names=["movie_id", "title", "genres", "year"]).sort_by("movie_id")
+
+
+def _table(batch: Mapping[str, Any], names: Sequence[str]) -> pa.Table:
+    """A batch of TFDS as a table; its texts come as bytes."""
+    arrays = [np.asarray(batch[name]) for name in names]
+    columns = [pa.array(array, pa.binary()).cast(pa.string()) if array.dtype == object else array for array in arrays]
+    return pa.table(columns, names=list(names))
+
+
+def _zip_folder(data_dir: Path, version: str) -> Path | None:
+    """The first folder in which a user, or an earlier download by hand, left the zip."""
+    folders = [data_dir, data_dir / "manual", data_dir / "downloads", data_dir / "downloads" / "manual"]
+    return next((folder for folder in folders if (folder / f"ml-{version}.zip").is_file()), None)
+
+
+def _refuse_offline(builder: Any, data_dir: Path, version: str) -> None:
+    """Raise `DiskFailed` when TFDS must download and GroupLens does not answer."""
+    from tensorflow_datasets.core.download import resource
+
+    url = builder.builder_config.download_url
+    known = builder.url_infos.get(url)
+    cached = resource.get_dl_fname(url, known.checksum) if known else "-"
+    downloads = data_dir / "downloads"
+    if (downloads / cached).exists() or (downloads / builder.name / cached).exists() or _answers():
+        return
+    raise DiskFailed(f"cannot download movielens/{version}: {url} does not answer", hint=_by_hand(version))
+
+
+def _answers() -> bool:
+    """Whether GroupLens answers within `NETWORK_WAIT`; in a thread, because looking up a name knows no timeout."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen("https://files.grouplens.org/datasets/movielens/", timeout=NETWORK_WAIT):
+                answered.set()
+        except urllib.error.HTTPError:
+            answered.set()
+        except (OSError, http.client.HTTPException):
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NETWORK_WAIT)
+    return answered.is_set()
+
+
+def _by_hand(version: str) -> str:
+    return f"download ml-{version}.zip from {_SITE} and run: recjob ingest ml-{version}.zip"
+
+
+@contextlib.contextmanager
+def _translated(tfds: Any, tf: Any, data_dir: Path, version: str) -> Iterator[None]:
+    wrong_file = tfds.core.download.download_manager.NonMatchingChecksumError
+    try:
+        yield
+    except wrong_file as error:
+        message = f"ml-{version}.zip is not the file that TensorFlow Datasets knows: its checksum differs"
+        raise InvalidInput(message, hint=f"read it as it is: recjob ingest PATH/ml-{version}.zip") from error
+    except tfds.core.download.util.DownloadError as error:
+        raise DiskFailed(f"cannot download movielens/{version}: {error}", hint=_by_hand(version)) from error
+    except (OSError, tf.errors.OpError) as error:
+        raise DiskFailed(
+            f"cannot prepare movielens/{version} in {data_dir}: {error}", hint=_by_hand(version)
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorFlow's start-up lines, which native code writes to file descriptor 2, off the screen."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # training in this process needs Keras 2, and asks only once
+    sys.stderr.flush()
+    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(screen, 2)
+        os.close(nowhere)
+        os.close(screen)

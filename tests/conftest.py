@@ -1,0 +1,118 @@
+"""Small worlds on disk, and recjob as a real child process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import configuration, ingest
+from jobs.settings import Settings
+from storage.catalogue import Catalogue
+
+FIRST, LAST = date(2026, 3, 1), date(2026, 3, 10)
+FAST = {
+    "model.epochs": 2,
+    "model.batch_size": 256,
+    "model.embedding_dimension": 4,
+    "model.hidden_units": (8, 4),
+    "candidates.min_ratings": 1,
+    "score.top_n": 5,
+    "gate.max_rmse_ratio": 10.0,
+}
+
+
+def small_world(
+    users: int = 40, movies: int = 30, ratings: int = 600, seed: int = 1, text_ids: bool = False
+) -> Catalogue:
+    """Random ratings over ten days; user 999 has none; movie 1 is the most rated."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.permutation(users * movies)[:ratings]
+    user, movie = pairs // movies + 1, pairs % movies + 1
+    at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=1) * np.sort(rng.integers(0, 239, ratings))
+    stars = np.clip(np.round(3 + (user % 3 - 1) + (movie % 3 - 1) * 0.5 + rng.normal(0, 0.5, ratings)), 1, 5)
+
+    def ids(values: Any) -> pa.Array:
+        return pa.array([f"id-{value}" for value in values]) if text_ids else pa.array(values, pa.int64())
+
+    every_user = [*range(1, users + 1), 999]
+    every_movie = list(range(1, movies + 1))
+    return Catalogue(
+        pa.table(
+            {
+                "user_id": ids(user),
+                "movie_id": ids(movie),
+                "rating": pa.array(stars, pa.float32()),
+                "rated_at": pa.array(at, pa.timestamp("us", "UTC")),
+            }
+        ),
+        pa.table(
+            {
+                "movie_id": ids(every_movie),
+                "title": [f"Movie {number} (19{number % 90 + 10})" for number in every_movie],
+                "genres": pa.array([["Drama"] if number % 2 else ["Comedy", "Crime"] for number in every_movie]),
+            }
+        ),
+        pa.table({"user_id": ids(every_user)}),
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a fast model over a small world that is already in the lake."""
+    return world_in(tmp_path / "state")
+
+
+def world_in(state: Path, catalogue: Catalogue | None = None, **changes: Any) -> Settings:
+    """Ingest a world into a state folder; `changes` are dotted keys with __ for the dot."""
+    flags = FAST | {"state_dir": state} | {key.replace("__", "."): value for key, value in changes.items()}
+    made = configuration.load(None, {}, flags)
+    ingest.append(made, "a small world", catalogue or small_world(), 0.0)
+    return made
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment in which a child process has the same settings."""
+    values = {
+        configuration.variable(key): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for key, value in FAST.items()
+    }
+    return os.environ | values | {"RECJOB_STATE_DIR": str(settings.state_dir)}
+
+
+@pytest.fixture
+def recjob(settings: Settings, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `recjob ARGUMENTS` in a child process on the small world."""
+
+    def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "jobs.cli", *arguments],
+            env=environment(settings) | more,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return call
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON document on stdout."""
+    loaded: dict[str, Any] = json.loads(done.stdout)
+    return loaded
+
+
+def real_data(name: str) -> Path:
+    """A GroupLens zip from RECJOB_TEST_DATA; skips the test where it is not at hand."""
+    folder = os.environ.get("RECJOB_TEST_DATA")
+    if not folder or not (Path(folder) / name).is_file():
+        pytest.skip(f"needs {name}: set RECJOB_TEST_DATA to a folder that has it")
+    return Path(folder) / name

@@ -1,0 +1,250 @@
+"""The path of a night, from ratings in Parquet to SQL on the published file."""
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from conftest import FIRST, LAST, environment, small_world, world_in
+
+from jobs import backfill, ingest, publish, query, run
+from jobs.nightly import Options, nightly
+from jobs.settings import Settings
+from recommender.errors import GateRefused, NothingToRecommend
+from storage import models
+from storage.catalogue import Catalogue
+from storage.errors import Busy, InvalidInput, NoRatings, NotFound
+
+
+def sql(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(settings.database), read_only=True) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def rated(user: int, movie: int, stars: float, at: datetime) -> Catalogue:
+    columns = {"user_id": [user], "movie_id": [movie], "rating": pa.array([stars], pa.float32())}
+    return Catalogue(pa.table({**columns, "rated_at": pa.array([at], pa.timestamp("us", "UTC"))}))
+
+
+def test_a_night_leads_from_parquet_to_sql(settings: Settings) -> None:
+    record = nightly(settings, LAST)
+    assert record["status"] == "published"
+    lists = sql(
+        settings, "SELECT user_id, count(*), min(rank), max(rank) FROM current_recommendations GROUP BY 1 ORDER BY 1"
+    )
+    assert lists == [(user, 5, 1, 5) for user in [*range(1, 41), 999]]
+    seen = set(zip(*(small_world().ratings[name].to_pylist() for name in ("user_id", "movie_id")), strict=True))
+    recommended = set(sql(settings, "SELECT user_id, movie_id FROM recommendations"))
+    assert not recommended & seen
+    assert sql(settings, "SELECT DISTINCT title FROM current_recommendations WHERE movie_id = 1") == [
+        ("Movie 1 (1911)",)
+    ]
+    assert sql(settings, "SELECT count(*) FROM run_inputs")[0][0] == len(
+        list(settings.lake.glob("ratings/*/*.parquet"))
+    )
+
+
+def test_a_user_without_ratings_gets_the_most_rated_movies(settings: Settings) -> None:
+    nightly(settings, LAST)
+    shown = sql(settings, "SELECT movie_id, source FROM current_recommendations WHERE user_id = 999 ORDER BY rank")
+    popular = sql(settings, "SELECT movie_id FROM movies ORDER BY n_ratings DESC, movie_id LIMIT 5")
+    assert shown == [(movie, "cold_user") for (movie,) in popular]
+    assert sql(settings, "SELECT segment FROM user_status WHERE user_id = 999") == [("cold",)]
+
+
+def test_the_same_inputs_again_are_nothing_to_do(settings: Settings) -> None:
+    first = nightly(settings, LAST)
+    file = settings.database.resolve()
+    assert nightly(settings, LAST)["status"] == "unchanged"
+    assert settings.database.resolve() == file
+    forced = nightly(settings, LAST, Options(force="to see that it is the same"))
+    assert forced["status"] == "published"
+    assert forced["output_digest"] == first["output_digest"]
+
+
+def test_a_changed_rating_replaces_the_date(settings: Settings) -> None:
+    nightly(settings, LAST)
+    ingest.append(settings, "a new rating", rated(1, 3, 5.0, datetime(2026, 3, 10, 23, 59, tzinfo=UTC)), 0.0)
+    assert nightly(settings, LAST)["status"] == "published"
+    assert sql(settings, "SELECT count(*), count(DISTINCT run_id) FROM recommendations") == [(41 * 5, 1)]
+    assert not sql(settings, "SELECT * FROM recommendations WHERE user_id = 1 AND movie_id = 3")
+
+
+def test_nothing_after_the_watermark_changes_a_byte(settings: Settings) -> None:
+    before = nightly(settings, LAST)
+    ingest.append(settings, "the future", rated(1, 3, 5.0, datetime(2026, 3, 11, tzinfo=UTC)), 0.0)
+    ingest.append(settings, "a new user", rated(7777, 29, 1.0, datetime(2026, 4, 1, tzinfo=UTC)), 0.0)
+    again = nightly(settings, LAST)
+    assert again["status"] == "unchanged"
+    forced = nightly(settings, LAST, Options(force="prove it"))
+    assert forced["output_digest"] == before["output_digest"]
+    assert sum(file["rows_future"] for file in forced["inputs"]) == 2
+
+
+def test_a_date_ends_in_the_configured_zone(tmp_path: Path) -> None:
+    assert run.watermark(LAST, "America/New_York") == datetime(2026, 3, 11, 4, tzinfo=UTC)
+    assert run.watermark(LAST, "UTC") == datetime(2026, 3, 11, tzinfo=UTC)
+
+
+def test_two_dates_are_kept_and_compared(settings: Settings) -> None:
+    nightly(settings, LAST - timedelta(days=1))
+    nightly(settings, LAST)
+    assert sql(settings, "SELECT as_of_date FROM freshness") == [(LAST,)]
+    changes = dict(sql(settings, "SELECT change, count(*) FROM recommendation_changes GROUP BY 1"))
+    assert sum(changes.values()) - changes.get("left", 0) == 41 * 5
+
+
+def test_ids_that_are_text_stay_text(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state", small_world(text_ids=True))
+    nightly(settings, LAST)
+    assert sql(settings, "SELECT count(*) FROM current_recommendations WHERE user_id = 'id-7'") == [(5,)]
+    assert query.recommend(settings, "id-7", 3)["recommendations"][0]["movie_id"].startswith("id-")
+
+
+def test_the_first_refused_model_publishes_nothing(settings: Settings) -> None:
+    strict = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
+    with pytest.raises(GateRefused, match="over the limit"):
+        nightly(strict, LAST)
+    assert not settings.database.exists()
+    assert run.records(settings.journal, settings.lock)[-1]["status"] == "refused"
+
+
+def test_a_refused_model_leaves_the_champion_in_use(settings: Settings) -> None:
+    nightly(settings, LAST - timedelta(days=1))
+    champion = models.champion(settings.models)
+    picky = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
+    record = nightly(picky, LAST)
+    assert record["status"] == "published"
+    assert champion is not None
+    assert record["model_version"] == champion.version
+    assert models.champion(settings.models) == champion
+    assert sql(
+        settings, "SELECT verdict FROM checks WHERE run_id = (SELECT max(run_id) FROM runs) AND stage = 'model'"
+    ) == [("fail",)]
+
+
+def test_strict_refuses_instead_of_using_the_champion(settings: Settings) -> None:
+    nightly(settings, LAST - timedelta(days=1))
+    picky = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
+    with pytest.raises(GateRefused):
+        nightly(picky, LAST, Options(strict=True))
+    assert sql(settings, "SELECT max(as_of_date) FROM recommendations") == [(LAST - timedelta(days=1),)]
+
+
+def test_force_uses_a_refused_model_and_says_why(settings: Settings) -> None:
+    picky = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
+    nightly(picky, LAST, Options(force="we looked at it"))
+    assert sql(settings, "SELECT status, note, alias FROM models") == [("forced", "we looked at it", "champion")]
+    assert sql(settings, "SELECT verdict FROM checks WHERE stage = 'model'") == [("overridden",)]
+
+
+def test_no_movie_with_enough_ratings_is_an_error(settings: Settings) -> None:
+    wanting = dataclasses.replace(settings, candidates=dataclasses.replace(settings.candidates, min_ratings=10_000))
+    with pytest.raises(NothingToRecommend, match="10000"):
+        nightly(wanting, LAST)
+    assert not settings.database.exists()
+
+
+def test_a_date_before_the_first_rating_is_an_error(settings: Settings) -> None:
+    with pytest.raises(NoRatings, match="before 2026-02-01"):
+        nightly(settings, FIRST - timedelta(days=29))
+
+
+def test_a_damaged_input_file_stops_the_run_and_changes_nothing(settings: Settings) -> None:
+    nightly(settings, LAST)
+    live = settings.database.resolve()
+    broken = settings.lake / "ratings" / "month=2026-03" / "part-broken.parquet"
+    broken.write_bytes(b"<html>not found</html>")
+    with pytest.raises(InvalidInput, match=r"part-broken\.parquet"):
+        nightly(settings, LAST)
+    assert settings.database.resolve() == live
+    assert query.status(settings)["as_of_date"] == str(LAST)
+
+
+def test_rollback_shows_the_earlier_lists_and_they_stay(settings: Settings) -> None:
+    nightly(settings, LAST - timedelta(days=2))
+    nightly(settings, LAST - timedelta(days=1))
+    publish.rollback(settings)
+    assert query.status(settings)["as_of_date"] == str(LAST - timedelta(days=2))
+    nightly(settings, LAST)
+    assert sql(settings, "SELECT DISTINCT as_of_date FROM recommendations ORDER BY 1") == [
+        (LAST - timedelta(days=2),),
+        (LAST,),
+    ]
+    with pytest.raises(NotFound):
+        publish.rollback(settings, to="20200101T000000000Z-000000")
+
+
+def test_old_dates_models_and_files_are_pruned(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state", publish__retention_dates=2, publish__keep_files=2, publish__keep_models=1)
+    for days in (3, 2, 1, 0):
+        nightly(settings, LAST - timedelta(days=days))
+    assert len(sql(settings, "SELECT DISTINCT as_of_date FROM recommendations")) == 2
+    assert len(list(settings.runs.glob("as_of=*"))) == 2
+    assert len(list(settings.published.iterdir())) == 2
+    assert len(models.versions(settings.models)) == 1
+
+
+def test_backfill_makes_missing_dates_and_leaves_the_newest_current(settings: Settings) -> None:
+    nightly(settings, LAST)
+    done = backfill.backfill(settings, LAST - timedelta(days=2), LAST)
+    assert [day["status"] for day in done["dates"]] == ["published", "published"]
+    assert sql(settings, "SELECT count(DISTINCT as_of_date), max(as_of_date) FROM recommendations") == [(3, LAST)]
+    assert sql(settings, "SELECT DISTINCT as_of_date FROM current_recommendations") == [(LAST,)]
+    champion = models.champion(settings.models)
+    assert champion is not None
+    assert champion.manifest["trained_through"] == "2026-03-11T00:00:00"
+    assert backfill.wanted(settings, LAST - timedelta(days=2), LAST, "missing") == []
+
+
+def test_backfill_goes_on_after_a_bad_date(settings: Settings) -> None:
+    done = backfill.backfill(settings, FIRST - timedelta(days=1), FIRST + timedelta(days=1))
+    assert [day["status"] for day in done["dates"]] == ["failed", "published", "published"]
+    assert done["failed"] == 1
+    assert backfill.wanted(settings, FIRST - timedelta(days=1), FIRST, "failed") == [FIRST - timedelta(days=1)]
+
+
+def test_a_second_run_is_told_who_is_busy(settings: Settings) -> None:
+    from storage import atomic
+
+    ready = "import sys, time; from pathlib import Path; from storage import atomic\n"
+    hold = f"{ready}with atomic.lock(Path({str(settings.lock)!r}), 0, 'the-other-run'):\n    print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(Busy, match=f"the-other-run, pid {other.pid}"):
+            nightly(settings, LAST)
+        other.kill()
+    assert not atomic.is_locked(settings.lock)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_is_recorded_and_the_next_one_just_works(tmp_path: Path, number: signal.Signals) -> None:
+    settings = world_in(tmp_path / "state")
+    undisturbed = nightly(world_in(tmp_path / "other"), LAST)
+    command = [sys.executable, "-m", "jobs.cli", "nightly", "--date", str(LAST)]
+    slow = environment(settings) | {"RECJOB_MODEL_EPOCHS": "100000"}
+    with subprocess.Popen(command, env=slow, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if "train.epoch" in line:
+                child.send_signal(number)
+                break
+        began = time.monotonic()
+        child.stderr.read()
+        code = child.wait(30)
+    assert code == (-9 if number == signal.SIGKILL else 143)
+    assert time.monotonic() - began < 10
+    status = run.records(settings.journal, settings.lock)[-1]["status"]
+    assert status == ("crashed" if number == signal.SIGKILL else "cancelled")
+    assert not settings.database.exists()
+    assert nightly(settings, LAST)["output_digest"] == undisturbed["output_digest"]
+    assert not list(settings.state_dir.rglob(".draft-*"))
