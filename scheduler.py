@@ -27,7 +27,7 @@ ALIASES = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * 
 FORM = f"five fields 'minute hour day-of-month month weekday', or one of {', '.join(ALIASES)}"
 ITEM = re.compile(r"(?:\*|([0-9]{1,2}|[a-z]{3})(?:-([0-9]{1,2}|[a-z]{3}))?)(?:/([0-9]{1,2}))?")
 HORIZON_DAYS = 41 * 366  # 29 February on a given weekday can be 40 years away, across a year like 2100
-WAKE_SECONDS = 60.0  # so that a stepped clock or a suspended machine is noticed within a minute
+WAKE_SECONDS = 1.0  # a signal that comes just before the wait does not interrupt it; a stepped clock never does
 
 Stop = SimpleQueue[int | None]
 

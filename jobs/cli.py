@@ -120,12 +120,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else exits.DONE)
     except click.UsageError as error:
-        hint = (
-            error.ctx.get_help_option(error.ctx) and f"{error.ctx.command_path} --help"
-            if error.ctx
-            else "recjob --help"
-        )
-        _fail("E_USAGE", error.format_message(), str(hint), exits.USAGE, wants_json)
+        command = error.ctx.command_path if error.ctx else "recjob"
+        _fail("E_USAGE", error.format_message(), f"{command} --help", exits.USAGE, wants_json)
     except (KeyboardInterrupt, click.Abort):
         _fail("E_SIGNAL", "interrupted", "run it again: nothing was lost", exits.SIGINT, wants_json)
     except BrokenPipeError:

@@ -1,13 +1,12 @@
-"""The commands: each names its options and calls its job. Jobs are imported inside, so that `--help` is quick."""
+"""The commands that work: each names its options and calls its job. Jobs are imported inside, so that `--help` is quick."""
 
-import json
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jobs import configuration, exits
+from jobs import exits, lookups
 from jobs.cli import COMMON, Answer, AsOf, Job, config_of, day_of, settings_of
 
 DATE = click.option(
@@ -243,139 +242,6 @@ def schedule_next(ctx: click.Context, count: int) -> Answer:
 
 
 @recjob.command(cls=Job)
-@click.option("--max-age", metavar="HOURS", help="Exit 9 if the newest publication is older, e.g. 28h.")
-@click.pass_context
-def status(ctx: click.Context, max_age: str | None) -> Answer:
-    """Show what is published, how old it is and what runs; a health probe with --max-age."""
-    from jobs import query, show
-
-    try:
-        hours = float(max_age.removesuffix("h")) if max_age else None
-    except ValueError as error:
-        raise click.BadParameter("expected hours, e.g. 28h", param_hint="--max-age") from error
-    done = query.status(settings_of(ctx), hours)
-    return done, show.status(done), exits.STALE if done["stale"] else exits.DONE
-
-
-@recjob.group()
-def runs() -> None:
-    """The journal of all attempts."""
-
-
-@runs.command("list", cls=Job)
-@click.option("-n", "count", type=click.IntRange(1), default=20, show_default=True)
-@click.pass_context
-def runs_list(ctx: click.Context, count: int) -> Answer:
-    """List the newest runs, oldest first."""
-    from jobs import run, show
-
-    settings = settings_of(ctx)
-    records = run.records(settings.journal, settings.lock)[-count:]
-    names = ["run_id", "as_of_date", "status", "trigger", "model_version", "n_users", "peak_rss_mb", "error_kind"]
-    shown = [{name: record.get(name) for name in names} for record in records]
-    return {"runs": shown}, show.table(names, [row.values() for row in shown])  # type: ignore[misc]
-
-
-@runs.command("show", cls=Job)
-@click.argument("run_id")
-@click.pass_context
-def runs_show(ctx: click.Context, run_id: str) -> Answer:
-    """Show one run: RUN_ID or the beginning of it."""
-    from jobs import run, show
-
-    settings = settings_of(ctx)
-    record = run.find(settings.journal, settings.lock, run_id)
-    return record, show.run(record)
-
-
-@recjob.group()
-def models() -> None:
-    """The model registry."""
-
-
-@models.command("list", cls=Job)
-@click.pass_context
-def models_list(ctx: click.Context) -> Answer:
-    """List the versions, oldest first; the champion is marked."""
-    from jobs import registry, show
-
-    done = registry.listed(settings_of(ctx))
-    return done, show.models(done)
-
-
-@models.command("show", cls=Job)
-@click.argument("version")
-@click.pass_context
-def models_show(ctx: click.Context, version: str) -> Answer:
-    """Show one VERSION, or `champion`: recipe, metrics, verdict, lineage."""
-    from jobs import registry, show
-
-    done = registry.shown(settings_of(ctx), version)
-    return done, show.model(done)
-
-
-@models.command("export", cls=Job)
-@click.argument("version")
-@click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
-@click.pass_context
-def models_export(ctx: click.Context, version: str, target: Path) -> Answer:
-    """Write VERSION, or `champion`, as a SavedModel that takes ids as strings (TensorFlow Serving)."""
-    from jobs import registry, show
-
-    done = registry.export(settings_of(ctx), version, target)
-    return done, show.facts(done)
-
-
-@recjob.command(cls=Job)
-@click.option("--user", required=True, help="The user's id, as in the source.")
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
-@click.pass_context
-def recommend(ctx: click.Context, user: str, limit: int) -> Answer:
-    """Show one user's newest published list with titles."""
-    from jobs import query, show
-
-    done = query.recommend(settings_of(ctx), user, limit)
-    return done, show.recommendations(done)
-
-
-@recjob.command("query", cls=Job)
-@click.argument("sql", required=False)
-@click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the SQL from a file; - is stdin.")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
-@click.option("--max-rows", type=click.IntRange(1), default=100_000, show_default=True)
-@click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds.")
-@click.pass_context
-def query_(ctx: click.Context, sql: str | None, file: Any, form: str, max_rows: int, timeout: float) -> Answer:
-    """Run one SELECT on the published tables, read-only."""
-    from jobs import query, show
-
-    if (sql is None) == (file is None):
-        raise click.UsageError("give the SQL as an argument, or with -f FILE")
-    done = query.query(settings_of(ctx), sql if sql is not None else file.read(), max_rows, timeout)
-    return done, show.rows(done, form)
-
-
-@recjob.group()
-def config() -> None:
-    """The settings."""
-
-
-@config.command("show", cls=Job)
-@click.option("--origin", is_flag=True, help="Say where each value comes from.")
-@click.pass_context
-def config_show(ctx: click.Context, origin: bool) -> Answer:
-    """Show every setting with its value."""
-    from jobs import show
-
-    settings = settings_of(ctx)
-    values = configuration.flat(settings)
-    sources = {key: settings.origin.get(key, "default") for key in values}
-    shown = {key: {"value": value, "origin": sources[key]} if origin else value for key, value in values.items()}
-    rows = [(key, json.dumps(value, default=str), *([sources[key]] if origin else [])) for key, value in values.items()]
-    return {"settings": shown}, show.table(["key", "value", *(["origin"] if origin else [])], rows)
-
-
-@recjob.command(cls=Job)
 @click.argument("name", required=False)
 @click.option("--model", help="basic, tuned.  [default: the configured model]")
 @click.option("--split", type=click.Choice(["time-range", "newest", "random"]), default="newest", show_default=True)
@@ -412,3 +278,7 @@ def evaluate(
     target = plot or settings.state_dir / "reports" / f"evaluate-{chosen}-{split}.png"
     done = job.evaluate(settings, chosen, split, movie_key, seed, target)
     return done, show.evaluation(done)
+
+
+for _command in lookups.LOOKUPS:
+    recjob.add_command(_command)

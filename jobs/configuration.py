@@ -41,7 +41,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         for key, value in found.items():
             values[key] = _checked(key, value, source)
             origin[key] = f"{source} {variable(key)}" if source == "environment" else source
-    settings = _build(Settings, values, origin)
+    settings: Settings = _build(Settings, values, origin)
     _check_ranges(settings)
     return settings
 
@@ -197,7 +197,10 @@ def _check_ranges(settings: Settings) -> None:
     values = dict(_flatten(settings))
     for key, (low, high) in _RANGES.items():
         if not low <= values[key] <= high:
-            raise InvalidSettings(f"{key} is {values[key]}, expected {low:g} to {high:g}")
+            found = settings.origin.get(key, "default")
+            raise InvalidSettings(
+                f"{key} is {values[key]}, expected {low:g} to {high:g}", hint=f"it comes from: {found}"
+            )
     if settings.model.name not in RECIPES:
         raise InvalidSettings(f"model.name is {settings.model.name!r}, expected one of {', '.join(RECIPES)}")
     for key in ("timezone", "schedule.timezone"):

@@ -166,8 +166,9 @@ def demo(document: dict[str, Any]) -> str:
     """What the demo made, one list, and where to go from here."""
     database, user, config = document["database"], document["user"]["user_id"], document["config"]
     popular = "SELECT title, n_users FROM movie_exposure JOIN movies USING (movie_id) ORDER BY n_users DESC LIMIT 5"
+    scored = document["run"].get("n_users") or 0
     return (
-        f"{document['ratings']:,} made-up ratings, {document['run']['n_users']:,} users scored, {document['seconds']:.0f} s.\n\n"
+        f"{document['ratings']:,} made-up ratings, {scored:,} users scored, {document['seconds']:.0f} s.\n\n"
         f"{recommendations(document['user'])}\n\n"
         f"ratings          {document['lake']}\n"
         f"recommendations  {database}\n"

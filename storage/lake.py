@@ -93,6 +93,9 @@ def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
 
 
 def _earlier(old: pa.Table, rows: pa.Table, key: str) -> pa.Table:
+    """The new rows, with the old `joined_at` where it is earlier."""
     before = old["joined_at"].take(pc.index_in(rows[key], value_set=old[key].combine_chunks()))
-    at = rows.column_names.index("joined_at")
-    return rows.set_column(at, "joined_at", pc.min_element_wise(before, rows["joined_at"]))
+    first = pc.min_element_wise(
+        before.cast(pa.int64()), rows["joined_at"].cast(pa.int64())
+    )  # Arrow compares no instants
+    return rows.set_column(rows.column_names.index("joined_at"), "joined_at", first.cast(rows["joined_at"].type))

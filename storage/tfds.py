@@ -6,6 +6,7 @@ TFDS keeps its files in the folder it is given and prepares a data set once; a s
 import contextlib
 import http.client
 import io
+import logging
 import os
 import sys
 import threading
@@ -57,11 +58,11 @@ def read_movielens(name: str, data_dir: Path) -> Catalogue:
     with _quiet():
         tf = tfds.core.utils.lazy_imports_utils.tensorflow
         tf.config.list_physical_devices()  # the first use imports TensorFlow, and its devices report
-    with _translated(tfds, tf, data_dir, version):
+    with _translated(tfds, tf, zip_folder or data_dir, version), _only_errors("absl"):
         for builder in builders:
             _prepare(tfds, builder, zip_folder)
-        ratings, users = _ratings(tfds, builders[0])
-        return Catalogue(ratings, _movies(tfds, builders[1], _ZIP_GENRES.get(version, {})), users)
+        ratings, users = _ratings(tf, builders[0])
+        return Catalogue(ratings, _movies(tf, builders[1], _ZIP_GENRES.get(version, {})), users)
 
 
 def _prepare(tfds: Any, builder: Any, zip_folder: Path | None) -> None:
@@ -71,16 +72,12 @@ def _prepare(tfds: Any, builder: Any, zip_folder: Path | None) -> None:
         builder.download_and_prepare(download_config=config)
 
 
-def _ratings(tfds: Any, builder: Any) -> tuple[pa.Table, pa.Table | None]:
+def _ratings(tf: Any, builder: Any) -> tuple[pa.Table, pa.Table | None]:
     """The ratings, and the users in them where the data set describes users."""
     known = builder.info.features
     about = [name for name in ("user_gender", "user_occupation_text", "user_zip_code") if name in known]
     ages = [name for name in ("raw_user_age", "bucketized_user_age") if name in known][:1]
-    wanted = ["user_id", "movie_id", "user_rating", "timestamp", *about, *ages]
-    dataset = builder.as_dataset(
-        split="train", batch_size=_BATCH, decoders=tfds.decode.PartialDecoding(dict.fromkeys(wanted, True))
-    )
-    read = pa.concat_tables(_table(batch, wanted) for batch in tfds.as_numpy(dataset))
+    read = _read(tf, builder, ["user_id", "movie_id", "user_rating", "timestamp", *about, *ages])
     ratings = pa.table(
         {
             "user_id": read["user_id"].cast(pa.int64()),
@@ -101,7 +98,7 @@ def _users(user_id: pa.ChunkedArray, read: pa.Table, age: str) -> pa.Table:
     return pa.table(
         {
             "user_id": pa.array(ids),
-            "gender": pa.array(np.where(rows["user_gender"].to_numpy(), "M", "F")),
+            "gender": pa.array(np.where(rows["user_gender"].to_numpy() == 1, "M", "F")),
             "age": rows[age].cast(pa.int16()),
             "occupation": rows["user_occupation_text"],
             "zip_code": rows["user_zip_code"],
@@ -109,29 +106,46 @@ def _users(user_id: pa.ChunkedArray, read: pa.Table, age: str) -> pa.Table:
     )
 
 
-def _movies(tfds: Any, builder: Any, zip_genres: Mapping[str, str]) -> pa.Table:
+def _movies(tf: Any, builder: Any, zip_genres: Mapping[str, str]) -> pa.Table:
+    read = _read(tf, builder, ["movie_id", "movie_title", "movie_genres"])
     labels = builder.info.features["movie_genres"].feature.names
     names = pa.array([zip_genres.get(label, label) for label in labels])
-    tables = []
-    # batch_size= would pad the genres with zeros, and zero is the label of Action
-    for batch in tfds.as_numpy(builder.as_dataset(split="train").ragged_batch(_BATCH)):
-        table = _table(batch, ["movie_id", "movie_title"])
-        genres = batch["movie_genres"]
-        values, splits = np.asarray(genres.values), np.asarray(genres.row_splits)
-        kept = values != labels.index(NO_GENRES)
-        offsets = np.concatenate([[0], np.cumsum(kept)])[splits]
-        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.take(pa.array(values[kept])))
-        tables.append(table.append_column("genres", lists))
-    read = pa.concat_tables(tables)
-    columns = [read["movie_id"].cast(pa.int64()), read["movie_title"], read["genres"], title_year(read["movie_title"])]
+    genres = read["movie_genres"].combine_chunks()
+    label = genres.flatten().to_numpy()
+    kept = label != labels.index(NO_GENRES)
+    offsets = np.concatenate([[0], np.cumsum(kept)])[genres.offsets.to_numpy()]
+    named = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.take(pa.array(label[kept])))
+    columns = [read["movie_id"].cast(pa.int64()), read["movie_title"], named, title_year(read["movie_title"])]
     return pa.table(columns, names=["movie_id", "title", "genres", "year"]).sort_by("movie_id")
 
 
-def _table(batch: Mapping[str, Any], names: Sequence[str]) -> pa.Table:
-    """A batch of TFDS as a table; its texts come as bytes."""
-    arrays = [np.asarray(batch[name]) for name in names]
-    columns = [pa.array(array, pa.binary()).cast(pa.string()) if array.dtype == object else array for array in arrays]
-    return pa.table(columns, names=list(names))
+def _read(tf: Any, builder: Any, names: Sequence[str]) -> pa.Table:
+    """The named features of all examples, parsed a batch at a time.
+
+    `builder.as_dataset(batch_size=...)` parses one example at a time, over ten times slower, and pads genres with
+    zeros, which is the label of Action.
+    """
+    features = builder.info.features
+    spec = {name: _spec(tf, features[name]) for name in names}
+    paths = [str(path) for path in builder.info.splits["train"].filepaths]
+    records = tf.data.TFRecordDataset(paths).batch(_BATCH)
+    batches = records.map(lambda record: tf.io.parse_example(record, spec))
+    return pa.concat_tables(pa.table({name: _column(batch[name]) for name in names}) for batch in batches)
+
+
+def _spec(tf: Any, feature: Any) -> Any:
+    if hasattr(feature, "feature"):  # a sequence
+        return tf.io.RaggedFeature(tf.int64)
+    kind = np.dtype(feature.np_dtype).kind
+    return tf.io.FixedLenFeature((), {"f": tf.float32, "O": tf.string, "U": tf.string}.get(kind, tf.int64))
+
+
+def _column(batch: Any) -> pa.Array:
+    if hasattr(batch, "row_splits"):
+        offsets = pa.array(batch.row_splits.numpy(), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(batch.flat_values.numpy()))
+    values = batch.numpy()
+    return pa.array(values, pa.binary()).cast(pa.string()) if values.dtype == object else pa.array(values)
 
 
 def _zip_folder(data_dir: Path, version: str) -> Path | None:
@@ -177,19 +191,29 @@ def _by_hand(version: str) -> str:
 
 
 @contextlib.contextmanager
-def _translated(tfds: Any, tf: Any, data_dir: Path, version: str) -> Iterator[None]:
+def _translated(tfds: Any, tf: Any, folder: Path, version: str) -> Iterator[None]:
     wrong_file = tfds.core.download.download_manager.NonMatchingChecksumError
     try:
         yield
     except wrong_file as error:
-        message = f"ml-{version}.zip is not the file that TensorFlow Datasets knows: its checksum differs"
-        raise InvalidInput(message, hint=f"read it as it is: recjob ingest PATH/ml-{version}.zip") from error
+        path = folder / f"ml-{version}.zip"
+        message = f"{path} is not the file that TensorFlow Datasets knows: its checksum differs"
+        raise InvalidInput(message, hint=f"read it as it is: recjob ingest {path}", path=str(path)) from error
     except tfds.core.download.util.DownloadError as error:
         raise DiskFailed(f"cannot download movielens/{version}: {error}", hint=_by_hand(version)) from error
     except (OSError, tf.errors.OpError) as error:
-        raise DiskFailed(
-            f"cannot prepare movielens/{version} in {data_dir}: {error}", hint=_by_hand(version)
-        ) from error
+        raise DiskFailed(f"cannot prepare movielens/{version} in {folder}: {error}", hint=_by_hand(version)) from error
+
+
+@contextlib.contextmanager
+def _only_errors(logger_name: str) -> Iterator[None]:
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

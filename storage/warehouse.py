@@ -80,7 +80,7 @@ def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
     """Flip back to the file before the current one, or to that of run `to`; returns the runs (from, to)."""
     now = current(link)
     if now is None:
-        raise NotFound("nothing has been published yet")
+        raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     earlier = [path for path in versions(root) if (run_id_of(path) == to if to else path.name < now.name)]
     if not earlier:
         wanted = f"of run {to}" if to else "before the current one"

@@ -229,6 +229,7 @@ def walls_shown(day: datetime) -> set[datetime]:
         ),
         ("Europe/Berlin", "30 * * * *", "2026-03-29T01:00+01:00", "2026-03-29T01:30+01:00 2026-03-29T03:30+02:00"),
         ("Europe/Berlin", "30 * * * *", "2026-10-25T02:00+02:00", "2026-10-25T02:30+02:00 2026-10-25T03:30+01:00"),
+        ("America/Nuuk", "30 23 * * *", "2026-03-29T00:10-01:00", "2026-03-29T00:30-01:00 2026-03-29T23:30-01:00"),
         ("Pacific/Apia", "0 2 * * *", "2011-12-29T12:00-10:00", "2011-12-31T02:00+14:00 2012-01-01T02:00+14:00"),
     ],
 )
@@ -390,7 +391,7 @@ def test_run_within_its_grace_is_made_up_once(
     monkeypatch: pytest.MonkeyPatch, in_background: Callable[..., scheduler.Stop], caplog: pytest.LogCaptureFixture
 ) -> None:
     due = datetime.now(UTC) + timedelta(seconds=0.1)
-    use_trigger(monkeypatch, DateTrigger(due))
+    use_trigger(monkeypatch, IntervalTrigger(hours=1, start_date=due))
     fired: list[datetime] = []
     in_background(fired.append, catch_up=lambda: time.sleep(1.4))
     assert eventually(lambda: fired)
@@ -488,6 +489,28 @@ def test_run_returns_what_stopped_it_and_puts_the_signal_handlers_back() -> None
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     assert scheduler.run("0 2 * * *", "UTC", lambda at: None) == signal.SIGTERM
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_signal_that_does_not_interrupt_the_wait_is_acted_on_within_seconds() -> None:
+    def signal_this_thread() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    began = time.monotonic()
+    threading.Timer(0.2, signal_this_thread).start()
+    assert scheduler.run("0 2 * * *", "UTC", lambda at: None) == signal.SIGTERM
+    assert time.monotonic() - began < 5
+
+
+def test_stop_during_catch_up_plans_no_job(
+    in_background: Callable[..., scheduler.Stop], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    started, told = threading.Event(), threading.Event()
+    stop = in_background(lambda at: None, catch_up=lambda: started.set() or told.wait(5) and None, on_stop=told.set)
+    assert started.wait(5)
+    stop.put(None)
+    assert eventually(lambda: named(caplog, "schedule.stopped"))
+    assert named(caplog, "schedule.started") == []
 
 
 # --- real processes, real signals -------------------------------------------------------------------------------

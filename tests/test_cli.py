@@ -1,0 +1,170 @@
+"""What a user types and sees: options, output, errors, exit codes, in real child processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from conftest import LAST, document
+
+from jobs import exits
+from jobs.commands import recjob as group
+from jobs.nightly import nightly
+from jobs.settings import Settings
+from recommender import errors as recommender_errors
+from storage import errors as storage_errors
+
+Recjob = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from leaves(inner, (*path, name))
+    else:
+        yield path, command
+
+
+def test_every_command_has_help_json_and_a_config() -> None:
+    for path, command in leaves(group):
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert command.help, path
+        assert {"--json", "--config", "--state-dir", "--debug"} <= options, path
+
+
+def test_every_error_has_an_exit_code() -> None:
+    for module in (storage_errors, recommender_errors):
+        for name, error in vars(module).items():
+            if isinstance(error, type) and issubclass(error, Exception):
+                assert error in exits.CODES, name
+
+
+def test_a_night_by_command_ends_in_a_list(recjob: Recjob) -> None:
+    done = recjob("nightly", "--date", str(LAST), "--json")
+    assert done.returncode == 0, done.stderr
+    record = document(done)
+    assert (record["schema"], record["status"], record["n_users"]) == ("recjob.nightly/1", "published", 41)
+    listed = recjob("recommend", "--user", "7", "-n", "3")
+    assert listed.stdout.splitlines()[0] == f"user 7, as of {LAST}"
+    assert len(listed.stdout.splitlines()) == 6
+    assert document(recjob("query", "SELECT count(*) AS n FROM recommendations", "--json"))["rows"] == [[205]]
+    assert recjob("query", "SELECT 1 AS a, 'x,y' AS b", "--format", "csv").stdout == 'a,b\n1,"x,y"\n'
+    assert document(recjob("status", "--json", "--max-age", "28h"))["stale"] is False
+    assert [run["status"] for run in document(recjob("runs", "list", "--json"))["runs"]] == ["published"]
+    assert document(recjob("runs", "show", record["run_id"], "--json"))["run_id"] == record["run_id"]
+    (model,) = document(recjob("models", "list", "--json"))["models"]
+    assert document(recjob("models", "show", "champion", "--json"))["version"] == model["version"]
+
+
+def test_tensorflow_says_nothing_on_either_stream(recjob: Recjob) -> None:
+    done = recjob("train", "--date", str(LAST), "--json", "--log-format", "json")
+    assert done.returncode == 0
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {event["event"] for event in events} <= {
+        "run.start", "check.done", "train.epoch", "gate.verdict", "model.registered", "train.done",
+    }  # fmt: skip
+    assert len({event["run_id"] for event in events}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["nightly", "--date", "2026-3-1"], 2, "E_USAGE"),
+        (["nightly", "--date", "2026-02-30"], 2, "E_USAGE"),
+        (["nightly", "--date", "9999-12-31"], 2, "E_USAGE"),
+        (["nightly", "--date", "2026-03-01T00"], 2, "E_USAGE"),
+        (["nightly", "--date", ""], 2, "E_USAGE"),
+        (["nightly", "--force"], 2, "E_USAGE"),
+        (["nightly", "--date", "2020-01-01"], 3, "E_NO_RATINGS"),
+        (["nightly", "--top-n", "0"], 2, "E_CONFIG"),
+        (["nightly", "--date", str(LAST), "--model", "../../etc"], 8, "E_NOT_FOUND"),
+        (["backfill", "--from", "2026-03-05", "--to", "2026-03-01"], 2, "E_USAGE"),
+        (["ingest", "nowhere.zip"], 3, "E_INPUT"),
+        (["ingest", "movielens/17"], 3, "E_INPUT"),
+        (["ingest", "no/such/*.parquet"], 3, "E_NO_RATINGS"),
+        (["recommend", "--user", "1"], 8, "E_NOT_FOUND"),
+        (["query", "SELECT 1"], 8, "E_NOT_FOUND"),
+        (["runs", "show", "../x"], 8, "E_NOT_FOUND"),
+        (["models", "show", "champion"], 8, "E_NOT_FOUND"),
+        (["rollback"], 8, "E_NOT_FOUND"),
+        (["evaluate", "--model", "gpt"], 2, "E_USAGE"),
+        (["nonsense"], 2, "E_USAGE"),
+    ],
+)
+def test_a_mistake_gets_a_code_a_kind_and_a_hint(recjob: Recjob, arguments: list[str], code: int, kind: str) -> None:
+    done = recjob(*arguments, "--json")
+    assert done.returncode == code, done.stderr
+    failure = document(done)
+    assert failure["error"]["kind"] == kind
+    assert failure["error"]["hint"]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_for_people_is_one_block_on_stderr(recjob: Recjob) -> None:
+    done = recjob("nightly", "--date", "2020-01-01", "-q")
+    assert done.stdout == ""
+    assert done.stderr.startswith("error[E_NO_RATINGS]: ")
+    assert done.stderr.splitlines()[-1].startswith("hint: ")
+
+
+def test_a_bad_row_is_named_with_file_column_and_row(recjob: Recjob, tmp_path: Path, settings: Settings) -> None:
+    before = sorted(settings.lake.rglob("*"))
+    source = tmp_path / "bad.csv"
+    source.write_text("user_id,movie_id,rating,rated_at\n1,2,3.5,2026-03-01 10:00:00\n1,3,,2026-03-01 10:00:00\n")
+    failure = document(recjob("ingest", str(source), "--json"))
+    assert (failure["exit_code"], failure["error"]["column"], failure["error"]["row"]) == (3, "rating", 2)
+    assert failure["error"]["path"] == str(source)
+    assert sorted(settings.lake.rglob("*")) == before
+
+
+def test_query_can_reach_nothing_but_the_tables(recjob: Recjob, settings: Settings) -> None:
+    nightly(settings, LAST)
+    for statement in (
+        "DROP TABLE runs",
+        "SELECT 1; SELECT 2",
+        "COPY runs TO 'x.csv'",
+        "SELECT * FROM read_text('/etc/passwd')",
+    ):
+        done = recjob("query", statement, "--json")
+        assert (done.returncode, document(done)["error"]["kind"]) == (2, "E_QUERY"), statement
+    assert (
+        document(recjob("query", "SELECT * FROM range(10)", "--max-rows", "5", "--json"))["error"]["kind"] == "E_QUERY"
+    )
+
+
+def test_status_of_nothing_is_stale(recjob: Recjob) -> None:
+    done = recjob("status", "--max-age", "28h", "--json")
+    assert (done.returncode, document(done)["as_of_date"]) == (9, None)
+
+
+def test_a_closed_pipe_is_no_error_and_a_full_disk_is_one(settings: Settings, recjob: Recjob) -> None:
+    environment = os.environ | {"RECJOB_STATE_DIR": str(settings.state_dir)}
+    command = f"{sys.executable} -m jobs.cli config show"
+    piped = subprocess.run(f"{command} | head -1", shell=True, env=environment, capture_output=True, text=True)
+    assert piped.stderr == ""
+    full = subprocess.run(f"{command} > /dev/full", shell=True, env=environment, capture_output=True, text=True)
+    assert full.returncode == exits.RESOURCES
+    assert "Traceback" not in full.stderr
+
+
+def test_init_writes_a_configuration_that_loads(recjob: Recjob, tmp_path: Path) -> None:
+    assert recjob("init", "fresh").returncode == 0
+    assert recjob("init", "fresh").returncode == 2
+    shown = document(recjob("config", "show", "-c", "fresh/recjob.toml", "--origin", "--json"))["settings"]
+    assert shown["schedule.cron"]["value"] == "30 3 * * *"
+    assert shown["schedule.cron"]["origin"] == "fresh/recjob.toml"
+
+
+@pytest.mark.slow
+def test_evaluate_prints_figures_and_draws_the_history(recjob: Recjob, tmp_path: Path) -> None:
+    figures = document(
+        recjob("evaluate", "--split", "time-range", "--model", "basic", "--plot", "history.png", "--json")
+    )
+    assert set(figures["rmse"]) == {"train", "validation", "test"}
+    assert sum(figures["rows"].values()) == 600
+    assert figures["movie_key"] == "title"
+    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,76 @@
+"""Where settings come from, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs import configuration
+from jobs.configuration import InvalidSettings
+from jobs.init import TEMPLATE
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "recjob.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = toml(tmp_path, "[score]\ntop_n = 20\n[candidates]\nmin_ratings = 7\n[publish]\nkeep_files = 9\n")
+    environ = {"RECJOB_SCORE_TOP_N": "30", "RECJOB_CANDIDATES_MIN_RATINGS": "8"}
+    found = configuration.load(file, environ, {"score.top_n": 40})
+    assert (found.score.top_n, found.candidates.min_ratings, found.publish.keep_files, found.publish.keep_models) == (
+        40,
+        8,
+        9,
+        7,
+    )
+    assert found.origin["candidates.min_ratings"] == "environment RECJOB_CANDIDATES_MIN_RATINGS"
+
+
+def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="unknown key 'score.topn'") as caught:
+        configuration.load(toml(tmp_path, "[score]\ntopn = 20\n"), {})
+    assert "score.top_n" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[score]\ntop_n = 'many'",
+        "[score]\ntop_n = 2.5",
+        "[score]\ntop_n = true",
+        "[score]\ntop_n = 1001",
+        "[score]\ninclude_seen = 'perhaps'",
+        "[model]\nname = 'gpt'",
+        "[model]\noptimizer = 'sgd'",
+        "[model]\nhidden_units = ['a']",
+        "[model]\nlearning_rate = -1",
+        "timezone = 'Mars/Olympus'",
+        "[schedule]\ncatch_up = 'sometimes'",
+        "score = 3",
+        "[[broken",
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidSettings):
+        configuration.load(toml(tmp_path, text), {})
+
+
+def test_paths_in_a_file_count_from_the_file(tmp_path: Path) -> None:
+    found = configuration.load(toml(tmp_path, "state_dir = 'here'\n[input]\nratings = 'data/*.parquet'"), {})
+    assert found.state_dir == tmp_path / "here"
+    assert found.input.ratings == str(tmp_path / "data/*.parquet")
+
+
+def test_a_hyper_parameter_changes_the_recipe_and_nothing_else() -> None:
+    tuned = configuration.load(None, {"RECJOB_MODEL_NAME": "tuned", "RECJOB_MODEL_HIDDEN_UNITS": "16,8"})
+    assert tuned.recipe.train.epochs == 50
+    assert tuned.recipe.model.l2 == 0.01
+    assert tuned.recipe.model.hidden_units == (16, 8)
+
+
+def test_the_template_says_the_defaults(tmp_path: Path) -> None:
+    assert configuration.flat(configuration.load(toml(tmp_path, TEMPLATE), {})) | {
+        "state_dir": 0
+    } == configuration.flat(configuration.load(None, {})) | {"state_dir": 0}
