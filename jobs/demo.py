@@ -10,14 +10,13 @@ from jobs.nightly import Options, nightly
 from jobs.progress import Progress
 from storage import synthetic
 
-_MODEL = {
-    "model.name": "tuned",
-    "model.optimizer": "adam",
-    "model.learning_rate": 0.003,
-    "model.epochs": 12,
-    "model.patience": 2,
-    "model.batch_size": 1024,
-}
+_MODEL = """\
+name = "tuned"                 # small data: small steps, and as many as the newest ratings say
+optimizer = "adam"
+learning_rate = 0.003
+batch_size = 1024
+epochs = 20
+patience = 2"""
 
 
 def demo(folder: Path, progress: Progress) -> dict[str, Any]:
@@ -25,8 +24,8 @@ def demo(folder: Path, progress: Progress) -> dict[str, Any]:
     began = time.perf_counter()
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     if not (folder / "recjob.toml").exists():
-        init.init(folder)
-    settings = configuration.load(folder / "recjob.toml", {}, _MODEL)
+        init.init(folder, _MODEL)
+    settings = configuration.load(folder / "recjob.toml", {})
     catalogue = synthetic.generate(last=yesterday)
     added = ingest.append(settings, "made-up ratings", catalogue, began)
     record = nightly(settings, yesterday, Options(progress=progress))

@@ -6,6 +6,7 @@ integers are seconds, milli-, micro- or nanoseconds since 1970 by their size. Ro
 """
 
 import glob
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from storage import parquet
+from storage import grouplens, parquet
 from storage.errors import InvalidInput, NoRatings
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (".parquet", *_CSV)
 _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
-_EPOCH_UNITS = ((10**11, "s"), (10**14, "ms"), (10**17, "us"))
+_EPOCH_UNITS = ((10**11, "s"), (10**14, "ms"), (10**17, "us"), (2**63, "ns"))
+_FIRST_SECOND = 10**8  # smaller times, before March 1973, do not tell their unit
+_TEXTS = ("user_id", "movie_id", "title", "genres", "gender", "occupation", "zip_code")
+"""Columns of CSV that are text whatever they look like."""
+_WRITTEN = {
+    "rating": r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$",
+    "time": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$",
+}
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,16 @@ class Problem:
 def files_of(source: str) -> list[Path]:
     """The data files a file name, folder or glob stands for, in order of name; raises `NoRatings`.
 
-    In folders, names that begin with `_` or `.` are skipped, as Spark and Hive do.
+    In folders and globs, names that begin with `_` or `.` are skipped, as Spark and Hive do.
     """
     path = Path(source)
     if path.is_dir():
         inside = [file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}")]
         found = [file for file in inside if not any(part[0] in "_." for part in file.relative_to(path).parts)]
+    elif path.is_file():  # whatever its name: it was named
+        found = [path]
     else:
-        found = [Path(name) for name in glob.glob(source, recursive=True)]
+        found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).name[0] not in "_."]
     files = sorted(file for file in found if file.is_file())
     if not files:
         raise NoRatings(
@@ -65,6 +75,9 @@ def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:
         table = parquet.read(path, [name for name in wanted.values() if name in there])
     else:
         raise InvalidInput(f"{path} is neither .parquet nor {', '.join(_CSV)}", path=str(path))
+    for column in wanted.values():
+        if table.column_names.count(column) > 1:
+            raise InvalidInput(f"{path} has more than one column {column!r}", path=str(path), column=column)
     names = {name: table[column] for name, column in wanted.items() if column in table.column_names}
     return pa.table(names)
 
@@ -86,7 +99,7 @@ def typed(
         try:
             columns[name] = _KINDS[kind](table[name])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
-            reason = str(error).splitlines()[0] if isinstance(error, pa.ArrowInvalid) else str(table[name].type)
+            reason = str(error).splitlines()[0] if isinstance(error, pa.ArrowInvalid) else _found(table[name], kind)
             problems.append(Problem(path, name, reason, EXPECTED[kind]))
     return pa.table(columns), problems
 
@@ -118,18 +131,35 @@ def one_type(tables: list[tuple[Path, pa.Table]], name: str) -> list[pa.Table]:
 
 
 def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
-    text = {
-        wanted[name]: pa.string() for name in ("user_id", "movie_id", "title", "zip_code", "genres") if name in wanted
-    }
-    delimiter = "\t" if ".tsv" in path.name else ","
     try:
-        return csv.read_csv(
-            path,
-            parse_options=csv.ParseOptions(delimiter=delimiter),
-            convert_options=csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""]),
-        )
+        try:
+            return _parsed(path, wanted, threads=True)
+        except pa.ArrowInvalid:
+            return _parsed(path, wanted, threads=False)  # only then does Arrow say which line is at fault
     except (OSError, pa.ArrowInvalid) as error:
-        raise InvalidInput(f"{path} cannot be read as CSV: {str(error).splitlines()[0]}", path=str(path)) from error
+        reason = str(error).splitlines()[0]
+        line = re.search(r"Row #(\d+)", reason)
+        where = {"row": int(line[1]) - 1} if line else {}  # Arrow counts the header
+        shown = re.sub(r"Row #(\d+)", r"line \1", reason)
+        raise InvalidInput(f"{path} cannot be read as CSV: {shown}", path=str(path), **where) from error
+
+
+def _parsed(path: Path, wanted: Mapping[str, str], threads: bool) -> pa.Table:
+    text = {wanted[name]: pa.string() for name in _TEXTS if name in wanted}
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(use_threads=threads),
+        parse_options=csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ","),
+        convert_options=csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""]),
+    )
+
+
+def _found(column: pa.ChunkedArray, kind: str) -> str:
+    """What a column is that is not what it should be; for text, the first value in the way."""
+    if kind not in _WRITTEN or not pa.types.is_string(column.type):
+        return str(column.type)
+    unlike = pc.index(pc.match_substring_regex(column, _WRITTEN[kind]), False).as_py()
+    return f"text, {column[unlike].as_py()[:40]!r} in row {unlike + 1}" if unlike >= 0 else "text of more than one form"
 
 
 def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -142,6 +172,8 @@ def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _rating(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_null(column.type):
+        return column.cast(pa.float32())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
         return column.cast(pa.float32(), safe=False)
     raise TypeError
@@ -152,18 +184,28 @@ def _time(column: pa.ChunkedArray) -> pa.ChunkedArray:
         zoned = column if column.type.tz else pc.assume_timezone(column, "UTC")
         return zoned.cast(UTC_TIME, safe=False)
     if pa.types.is_integer(column.type):
-        largest = pc.max(pc.abs(column.cast(pa.int64()))).as_py() or 0
-        unit = next((unit for limit, unit in _EPOCH_UNITS if largest < limit), "ns")
-        return column.cast(pa.int64()).cast(pa.timestamp(unit, tz="UTC")).cast(UTC_TIME, safe=False)
+        return _since_1970(column.cast(pa.int64()))
+    if pa.types.is_null(column.type):
+        return column.cast(UTC_TIME)
     if pa.types.is_date(column.type):
         return column.cast(pa.timestamp("us")).cast(UTC_TIME)
     raise TypeError
 
 
+def _since_1970(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole numbers as times, in the unit that their size tells; raises `ArrowInvalid` when they tell different ones."""
+    size = pc.abs(column)
+    span = pc.min_max(size.filter(pc.greater_equal(size, _FIRST_SECOND))).as_py()
+    told = [next(unit for limit, unit in _EPOCH_UNITS if (end or 0) < limit) for end in (span["min"], span["max"])]
+    if told[0] != told[1]:
+        raise pa.ArrowInvalid(f"times in {told[0]} and in {told[1]}, such as {span['min']} and {span['max']}")
+    return column.cast(pa.timestamp(told[0], tz="UTC")).cast(UTC_TIME, safe=False)
+
+
 def _list(column: pa.ChunkedArray) -> pa.ChunkedArray:
     column = _plain(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return pc.split_pattern(column.cast(pa.string()), "|").cast(pa.list_(pa.string()))
+        return pa.chunked_array([grouplens.split_genres(column.cast(pa.string()))])
     return column.cast(pa.list_(pa.string()))
 
 

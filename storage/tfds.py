@@ -6,9 +6,9 @@ TFDS keeps its files in the folder it is given and prepares a data set once; a s
 import contextlib
 import http.client
 import io
-import logging
 import os
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -28,6 +28,7 @@ NETWORK_WAIT = 6.0
 """Seconds in which GroupLens must answer at all; TFDS alone would try for over three minutes."""
 
 _SITE = "https://grouplens.org/datasets/movielens/"
+_FILES = "https://files.grouplens.org/datasets/movielens/"
 _BATCH = 16_384
 _ZIP_GENRES = {
     "100k": {"Children": "Children's", "Unknown": "unknown"},
@@ -37,30 +38,29 @@ _ZIP_GENRES = {
 
 
 def read_movielens(name: str, data_dir: Path) -> Catalogue:
-    """Read `movielens/100k`, `1m`, `latest-small`, `20m` or `25m`; downloads it unless `data_dir` has it.
+    """Read `movielens/100k`, `1m`, `latest-small`, `20m` or `25m`; downloads it unless `data_dir` holds it or its zip.
 
-    A zip such as ml-100k.zip in `data_dir`, or in its folders `manual`, `downloads` or `downloads/manual`, saves the
-    download. Ratings are ordered by time, user and movie, the other tables by id. Equal to `grouplens.read_zip` of the
-    same zip, but for what TFDS leaves out: release dates, and users without ratings.
-    Raises `InvalidInput` for an unknown name or a zip that is not the original, `DiskFailed` without a network or disk.
+    Ratings are ordered by time, user and movie, the other tables by id. Equal to `grouplens.read_zip` of the same zip,
+    but for what TFDS leaves out: release dates, and users without ratings.
+    Raises `InvalidInput` for an unknown name, a zip that is not the original or a network that does not answer, and
+    `DiskFailed` when the data cannot be prepared in `data_dir`.
     """
-    version = name.removeprefix("movielens/").removesuffix("-ratings")
+    version = name.removeprefix("movielens/")
     if version not in NAMES:
         known = ", ".join(f"movielens/{known}" for known in NAMES)
         raise InvalidInput(f"there is no data set {name!r}", hint=f"known are {known}")
-    with _quiet():
+    with _native_stderr_held():
         import tensorflow_datasets as tfds
 
-        builders = [tfds.builder(f"movielens/{version}-{part}", data_dir=data_dir) for part in ("ratings", "movies")]
-    zip_folder = _zip_folder(data_dir, version)
-    if zip_folder is None and not all(builder.data_path.exists() for builder in builders):
-        _refuse_offline(builders[0], data_dir, version)
-    with _quiet():
         tf = tfds.core.utils.lazy_imports_utils.tensorflow
         tf.config.list_physical_devices()  # the first use imports TensorFlow, and its devices report
-    with _translated(tfds, tf, zip_folder or data_dir, version), _only_errors("absl"):
+        builders = [tfds.builder(f"movielens/{version}-{part}", data_dir=data_dir) for part in ("ratings", "movies")]
+    path = data_dir / f"ml-{version}.zip"
+    if not path.is_file() and not all(builder.data_path.exists() for builder in builders) and not _answers():
+        raise InvalidInput(f"cannot download movielens/{version}: {_FILES} does not answer", hint=_by_hand(version))
+    with _translated(tfds, tf, path, version):
         for builder in builders:
-            _prepare(tfds, builder, zip_folder)
+            _prepare(tfds, builder, data_dir if path.is_file() else None)
         ratings, users = _ratings(tf, builders[0])
         return Catalogue(ratings, _movies(tf, builders[1], _ZIP_GENRES.get(version, {})), users)
 
@@ -78,16 +78,14 @@ def _ratings(tf: Any, builder: Any) -> tuple[pa.Table, pa.Table | None]:
     about = [name for name in ("user_gender", "user_occupation_text", "user_zip_code") if name in known]
     ages = [name for name in ("raw_user_age", "bucketized_user_age") if name in known][:1]
     read = _read(tf, builder, ["user_id", "movie_id", "user_rating", "timestamp", *about, *ages])
-    ratings = pa.table(
-        {
-            "user_id": read["user_id"].cast(pa.int64()),
-            "movie_id": read["movie_id"].cast(pa.int64()),
-            "rating": read["user_rating"],
-            "rated_at": read["timestamp"].cast(pa.timestamp("s", tz="UTC")).cast(UTC_TIME),
-        }
-    )
-    users = _users(ratings["user_id"], read, ages[0]) if ages else None
-    ratings = ratings.sort_by([(name, "ascending") for name in ("rated_at", "user_id", "movie_id")])
+    columns = {
+        "user_id": read["user_id"].cast(pa.int64()),
+        "movie_id": read["movie_id"].cast(pa.int64()),
+        "rating": read["user_rating"],
+        "rated_at": read["timestamp"].cast(pa.timestamp("s", tz="UTC")).cast(UTC_TIME),
+    }
+    users = _users(columns["user_id"], read, ages[0]) if ages else None
+    ratings = pa.table(columns).sort_by([(name, "ascending") for name in ("rated_at", "user_id", "movie_id")])
     return ratings, None if users is None else with_joined_at(users, ratings)
 
 
@@ -95,15 +93,14 @@ def _users(user_id: pa.ChunkedArray, read: pa.Table, age: str) -> pa.Table:
     """One row per user, by id; a user is described alike in all of their ratings."""
     ids, first = np.unique(user_id.to_numpy(), return_index=True)
     rows = read.take(pa.array(first))
-    return pa.table(
-        {
-            "user_id": pa.array(ids),
-            "gender": pa.array(np.where(rows["user_gender"].to_numpy() == 1, "M", "F")),
-            "age": rows[age].cast(pa.int16()),
-            "occupation": rows["user_occupation_text"],
-            "zip_code": rows["user_zip_code"],
-        }
-    )
+    columns = {
+        "user_id": pa.array(ids),
+        "gender": pa.array(np.where(rows["user_gender"].to_numpy() == 1, "M", "F")),
+        "age": rows[age].cast(pa.int16()),
+        "occupation": rows["user_occupation_text"],
+        "zip_code": rows["user_zip_code"],
+    }
+    return pa.table(columns)
 
 
 def _movies(tf: Any, builder: Any, zip_genres: Mapping[str, str]) -> pa.Table:
@@ -148,86 +145,58 @@ def _column(batch: Any) -> pa.Array:
     return pa.array(values, pa.binary()).cast(pa.string()) if values.dtype == object else pa.array(values)
 
 
-def _zip_folder(data_dir: Path, version: str) -> Path | None:
-    """The first folder in which a user, or an earlier download by hand, left the zip."""
-    folders = [data_dir, data_dir / "manual", data_dir / "downloads", data_dir / "downloads" / "manual"]
-    return next((folder for folder in folders if (folder / f"ml-{version}.zip").is_file()), None)
-
-
-def _refuse_offline(builder: Any, data_dir: Path, version: str) -> None:
-    """Raise `DiskFailed` when TFDS must download and GroupLens does not answer."""
-    from tensorflow_datasets.core.download import resource
-
-    url = builder.builder_config.download_url
-    known = builder.url_infos.get(url)
-    cached = resource.get_dl_fname(url, known.checksum) if known else "-"
-    downloads = data_dir / "downloads"
-    if (downloads / cached).exists() or (downloads / builder.name / cached).exists() or _answers():
-        return
-    raise DiskFailed(f"cannot download movielens/{version}: {url} does not answer", hint=_by_hand(version))
-
-
 def _answers() -> bool:
     """Whether GroupLens answers within `NETWORK_WAIT`; in a thread, because looking up a name knows no timeout."""
     answered = threading.Event()
+    done = threading.Event()
 
     def ask() -> None:
-        try:
-            with urllib.request.urlopen("https://files.grouplens.org/datasets/movielens/", timeout=NETWORK_WAIT):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            try:
+                with urllib.request.urlopen(_FILES, timeout=NETWORK_WAIT):
+                    answered.set()
+            except urllib.error.HTTPError:  # an answer too
                 answered.set()
-        except urllib.error.HTTPError:
-            answered.set()
-        except (OSError, http.client.HTTPException):
-            return
+        done.set()
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(NETWORK_WAIT)
+    threading.Thread(target=ask, daemon=True).start()
+    done.wait(NETWORK_WAIT)
     return answered.is_set()
 
 
 def _by_hand(version: str) -> str:
-    return f"download ml-{version}.zip from {_SITE} and run: recjob ingest ml-{version}.zip"
+    return f"download ml-{version}.zip from {_SITE} and use: recjob ingest ml-{version}.zip"
 
 
 @contextlib.contextmanager
-def _translated(tfds: Any, tf: Any, folder: Path, version: str) -> Iterator[None]:
-    wrong_file = tfds.core.download.download_manager.NonMatchingChecksumError
+def _translated(tfds: Any, tf: Any, path: Path, version: str) -> Iterator[None]:
     try:
         yield
-    except wrong_file as error:
-        path = folder / f"ml-{version}.zip"
-        message = f"{path} is not the file that TensorFlow Datasets knows: its checksum differs"
+    except tfds.core.download.download_manager.NonMatchingChecksumError as error:
+        message = f"{path.name} is not the file that TensorFlow Datasets knows: its checksum differs"
         raise InvalidInput(message, hint=f"read it as it is: recjob ingest {path}", path=str(path)) from error
     except tfds.core.download.util.DownloadError as error:
-        raise DiskFailed(f"cannot download movielens/{version}: {error}", hint=_by_hand(version)) from error
+        raise InvalidInput(f"cannot download movielens/{version}: {error}", hint=_by_hand(version)) from error
     except (OSError, tf.errors.OpError) as error:
-        raise DiskFailed(f"cannot prepare movielens/{version} in {folder}: {error}", hint=_by_hand(version)) from error
+        message = f"cannot prepare movielens/{version} in {path.parent}: {error}"
+        raise DiskFailed(message, hint=_by_hand(version)) from error
 
 
 @contextlib.contextmanager
-def _only_errors(logger_name: str) -> Iterator[None]:
-    logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep TensorFlow's start-up lines, which native code writes to file descriptor 2, off the screen."""
+def _native_stderr_held() -> Iterator[None]:
+    """Keep TensorFlow's start-up lines, which native code writes to file descriptor 2, off the screen unless it fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # training in this process needs Keras 2, and asks only once
     sys.stderr.flush()
-    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(screen, 2)
-        os.close(nowhere)
-        os.close(screen)
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(screen, held.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
