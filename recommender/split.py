@@ -24,7 +24,8 @@ def newest(ratings: pa.Table, fraction: float) -> Split:
     Ratings of one instant stay together, on the side of training.
     """
     at = _instants(ratings)
-    border = np.quantile(at, 1 - fraction, method="higher") if len(at) else 0
+    last = max(0, len(at) - 1 - round(len(at) * fraction))
+    border = np.partition(at, last)[last] if len(at) else 0
     return _cut(ratings, at <= border, at > border, np.zeros(len(at), bool))
 
 
