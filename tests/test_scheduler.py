@@ -506,7 +506,7 @@ def test_stop_during_catch_up_plans_no_job(
 ) -> None:
     caplog.set_level(logging.INFO)
     started, told = threading.Event(), threading.Event()
-    stop = in_background(lambda at: None, catch_up=lambda: started.set() or told.wait(5) and None, on_stop=told.set)
+    stop = in_background(lambda at: None, catch_up=lambda: started.set() or (told.wait(5) and None), on_stop=told.set)
     assert started.wait(5)
     stop.put(None)
     assert eventually(lambda: named(caplog, "schedule.stopped"))
