@@ -139,9 +139,9 @@ def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         line = re.search(r"Row #(\d+)", reason)
-        where = {"row": int(line[1]) - 1} if line else {}  # Arrow counts the header
+        row = int(line[1]) - 1 if line else None  # Arrow counts the header
         shown = re.sub(r"Row #(\d+)", r"line \1", reason)
-        raise InvalidInput(f"{path} cannot be read as CSV: {shown}", path=str(path), **where) from error
+        raise InvalidInput(f"{path} cannot be read as CSV: {shown}", path=str(path), row=row) from error
 
 
 def _parsed(path: Path, wanted: Mapping[str, str], threads: bool) -> pa.Table:
