@@ -80,7 +80,8 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
     probe = _fit(settings, f"{key}-holdout", cut.train, recipe, cut.validation, "holdout")
     metrics = _measure(probe, cut)
     verdict = gate.judge(metrics, settings.gate.max_rmse_ratio) if cut.validation.num_rows else None
-    epochs = len(probe.history) if not recipe.train.patience else min(probe.history, key=_holdout_rmse).number
+    stopped_early = recipe.train.patience and cut.validation.num_rows
+    epochs = min(probe.history, key=_holdout_rmse).number if stopped_early else len(probe.history)
     final = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=epochs, patience=0))
     trained = _fit(settings, f"{key}-final", ratings, final, None, "all ratings")
     logger.info(

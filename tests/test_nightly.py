@@ -145,6 +145,17 @@ def test_force_uses_a_refused_model_and_says_why(settings: Settings) -> None:
     assert sql(settings, "SELECT verdict FROM checks WHERE stage = 'model'") == [("overridden",)]
 
 
+def test_ratings_of_one_instant_cannot_be_held_out_and_all_epochs_are_run(tmp_path: Path) -> None:
+    world = small_world()
+    at = pa.array([datetime(2026, 3, 5, tzinfo=UTC)] * world.ratings.num_rows, pa.timestamp("us", "UTC"))
+    settings = world_in(tmp_path / "state", Catalogue(world.ratings.set_column(3, "rated_at", at)), model__patience=1)
+    nightly(settings, LAST)
+    champion = models.champion(settings.models)
+    assert champion is not None
+    assert champion.manifest["recipe"]["train"]["epochs"] == 2
+    assert champion.manifest["checks"][0]["verdict"] == "skipped"
+
+
 def test_no_movie_with_enough_ratings_is_an_error(settings: Settings) -> None:
     wanting = dataclasses.replace(settings, candidates=dataclasses.replace(settings.candidates, min_ratings=10_000))
     with pytest.raises(NothingToRecommend, match="10000"):
