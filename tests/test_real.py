@@ -1,0 +1,53 @@
+"""Nights on real MovieLens: from the zip to SQL, for every user."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import real_data
+
+CASES = [("ml-100k.zip", 943, 100_000), ("ml-latest-small.zip", 610, 100_836), ("ml-1m.zip", 6_040, 1_000_209)]
+
+
+def recjob(folder: Path, *arguments: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "jobs.cli", *arguments, "--json", "--quiet"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "users", "ratings"), CASES)
+def test_a_night_on_movielens_gives_every_user_a_whole_list_of_unseen_movies(
+    tmp_path: Path, name: str, users: int, ratings: int
+) -> None:
+    added = recjob(tmp_path, "ingest", str(real_data(name)))
+    assert added["added"] == ratings
+    assert recjob(tmp_path, "ingest", str(real_data(name)))["added"] == 0
+    last = str(added["last_rated_at"])[:10]
+    assert recjob(tmp_path, "nightly", "--date", last)["status"] == "published"
+    assert recjob(tmp_path, "nightly", "--date", last)["status"] == "unchanged"
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{tmp_path / 'state' / 'recommendations.duckdb'}' AS recs (READ_ONLY)")
+        lists = (
+            "SELECT user_id, count(*) AS n FROM recs.current_recommendations WHERE title IS NOT NULL GROUP BY user_id"
+        )
+        assert connection.execute(f"SELECT count(*), min(n), max(n) FROM ({lists})").fetchall() == [(users, 50, 50)]
+        lake = f"read_parquet('{tmp_path / 'state' / 'lake' / 'ratings' / '**' / '*.parquet'}')"
+        seen = f"SELECT count(*) FROM recs.recommendations SEMI JOIN {lake} USING (user_id, movie_id)"
+        assert connection.execute(seen).fetchall() == [(0,)]
+        better = "SELECT count(DISTINCT metric) FROM recs.metrics WHERE segment = 'all' AND metric IN ('rmse', 'mean_rmse', 'biases_rmse')"
+        assert connection.execute(better).fetchall() == [(3,)]
+
+
+def test_evaluate_prints_the_figures_of_the_article(tmp_path: Path) -> None:
+    recjob(tmp_path, "ingest", str(real_data("ml-100k.zip")))
+    figures = recjob(tmp_path, "evaluate", "--split", "time-range", "--model", "basic")
+    assert figures["parameters"] == 116_641
+    assert figures["rows"] == {"train": 65_336, "validation": 15_778, "test": 18_886}
+    assert figures["rmse"] == pytest.approx({"train": 1.11, "validation": 1.13, "test": 1.12}, abs=0.02)
+    assert (tmp_path / "state" / "reports" / "evaluate-basic-time-range.png").stat().st_size > 10_000
