@@ -42,8 +42,8 @@ def read_movielens(name: str, data_dir: Path) -> Catalogue:
 
     Ratings are ordered by time, user and movie, the other tables by id. Equal to `grouplens.read_zip` of the same zip,
     but for what TFDS leaves out: release dates, and users without ratings.
-    Raises `InvalidInput` for an unknown name, a zip that is not the original or a network that does not answer, and
-    `DiskFailed` when the data cannot be prepared in `data_dir`.
+    Raises `InvalidInput` for an unknown name or a zip that is not the original, and `DiskFailed` when the network does
+    not answer or the data cannot be prepared in `data_dir`: both can pass.
     """
     version = name.removeprefix("movielens/")
     if version not in NAMES:
@@ -55,14 +55,20 @@ def read_movielens(name: str, data_dir: Path) -> Catalogue:
         tf = tfds.core.utils.lazy_imports_utils.tensorflow
         tf.config.list_physical_devices()  # the first use imports TensorFlow, and its devices report
         builders = [tfds.builder(f"movielens/{version}-{part}", data_dir=data_dir) for part in ("ratings", "movies")]
-    path = data_dir / f"ml-{version}.zip"
+    path = _zip(data_dir, f"ml-{version}.zip")
     if not path.is_file() and not all(builder.data_path.exists() for builder in builders) and not _answers():
-        raise InvalidInput(f"cannot download movielens/{version}: {_FILES} does not answer", hint=_by_hand(version))
+        raise DiskFailed(f"cannot download movielens/{version}: {_FILES} does not answer", hint=_by_hand(version))
     with _translated(tfds, tf, path, version):
         for builder in builders:
-            _prepare(tfds, builder, data_dir if path.is_file() else None)
+            _prepare(tfds, builder, path.parent if path.is_file() else None)
         ratings, users = _ratings(tf, builders[0])
         return Catalogue(ratings, _movies(tf, builders[1], _ZIP_GENRES.get(version, {})), users)
+
+
+def _zip(data_dir: Path, name: str) -> Path:
+    """The zip where somebody may have left it; `data_dir / name` if it is nowhere."""
+    places = [data_dir / place / name for place in (".", "manual", "downloads", "downloads/manual")]
+    return next((path for path in places if path.is_file()), data_dir / name)
 
 
 def _prepare(tfds: Any, builder: Any, zip_folder: Path | None) -> None:
@@ -176,7 +182,7 @@ def _translated(tfds: Any, tf: Any, path: Path, version: str) -> Iterator[None]:
         message = f"{path.name} is not the file that TensorFlow Datasets knows: its checksum differs"
         raise InvalidInput(message, hint=f"read it as it is: recjob ingest {path}", path=str(path)) from error
     except tfds.core.download.util.DownloadError as error:
-        raise InvalidInput(f"cannot download movielens/{version}: {error}", hint=_by_hand(version)) from error
+        raise DiskFailed(f"cannot download movielens/{version}: {error}", hint=_by_hand(version)) from error
     except (OSError, tf.errors.OpError) as error:
         message = f"cannot prepare movielens/{version} in {path.parent}: {error}"
         raise DiskFailed(message, hint=_by_hand(version)) from error
