@@ -16,7 +16,7 @@ from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
 from storage import atomic, digest, models, runs, warehouse
-from storage.errors import NotFound, StorageError
+from storage.errors import CorruptState, NotFound, StorageError
 from storage.models import Model
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,11 @@ def _input_digest(night: Night, settings: Settings, options: Options) -> str:
 
 
 def _is_visible(settings: Settings, as_of: date, key: str) -> bool:
-    return publish.visible(settings).get(str(as_of), {}).get("input_digest") == key
+    try:
+        return publish.visible(settings).get(str(as_of), {}).get("input_digest") == key
+    except CorruptState as error:  # a new file will take the place of the damaged one
+        logger.warning("published.damaged", extra={"why": str(error)})
+        return False
 
 
 def _is_staged(settings: Settings, as_of: date, key: str) -> bool:

@@ -21,21 +21,18 @@ def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: 
 
 
 def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
-    """One user's newest list with titles; raises `NotFound`."""
+    """One user's newest list with titles, and how it came about; raises `NotFound` for a user nobody knows."""
     with warehouse.reader(settings.database) as connection:
-        columns, rows = warehouse.one_list(connection, user, limit)
-    if not rows:
-        raise NotFound(
-            "there is no list for this user",
-            hint="ids are those of the source; recjob query 'SELECT * FROM user_status'",
-        )
-    recommendations = [dict(zip(columns, row, strict=True)) for row in rows]
-    as_of, run_id = recommendations[0]["as_of_date"], recommendations[0]["run_id"]
-    kept = [
-        {key: _plain(value) for key, value in row.items() if key not in ("as_of_date", "run_id")}
-        for row in recommendations
-    ]
-    return {"user_id": user, "as_of_date": str(as_of), "run_id": run_id, "recommendations": kept}
+        found = warehouse.of_user(connection, "one_status", user)
+        rows = warehouse.of_user(connection, "one_list", user)[:limit]
+    if not found:
+        hint = "ids are those of the source; recjob query 'SELECT user_id FROM user_status LIMIT 5'"
+        raise NotFound("there is no such user in the newest lists", hint=hint)
+    return {
+        "user_id": user,
+        **{key: _plain(value) for key, value in found[0].items()},
+        "recommendations": [{key: _plain(value) for key, value in row.items()} for row in rows],
+    }
 
 
 def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def recommendations(document: dict[str, Any]) -> str:
         for row in document["recommendations"]
     ]
     head = f"user {document['user_id']}, as of {document['as_of_date']}"
+    if not rows:
+        return f"{head}\n\nnothing to recommend: {document['short_reason']}"
     return f"{head}\n\n{table(['rank', 'title', 'genres', 'stars', 'source'], rows)}"
 
 

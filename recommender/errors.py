@@ -3,7 +3,7 @@
 RecommenderError
 ├── UnknownName          no model or split of that name
 ├── NothingToRecommend   no movie may be recommended to anybody
-├── TrainingDiverged     the loss became infinite or not a number
+├── TrainingDiverged     the loss or a weight became infinite or not a number
 ├── GateRefused          the model is not good enough to be used
 ├── InvalidModel         stored weights do not fit the model they claim to be
 ├── NonFiniteScores      a score is infinite or not a number: nothing of this run can be used
@@ -34,13 +34,13 @@ class NothingToRecommend(RecommenderError):
 
 
 class TrainingDiverged(RecommenderError):
-    """The loss left the finite numbers."""
+    """The loss or a weight left the finite numbers."""
 
     kind = "E_TRAIN_DIVERGED"
 
     def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
         super().__init__(
-            f"the loss is not finite in epoch {epoch}, step {step}",
+            f"loss or weights are not finite in epoch {epoch}, step {step}",
             hint=f"lower train.learning_rate (now {learning_rate:g})",
         )
 

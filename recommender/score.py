@@ -85,8 +85,9 @@ def top_n(trained: Trained, candidates: Candidates, seen: History, n: int, *, us
     """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
 
     Equal scores are ranked in candidate order (most rated first, then id). A user unknown to the model gets the most
-    rated candidates, marked `cold_user`. A user with fewer than `n` unseen candidates gets them all and a reason. Where
-    a block does not fit in memory it is halved. Raises `NonFiniteScores`, `OutOfMemory`.
+    rated candidates, marked `cold_user`; a movie unknown to the model is listed to nobody else. A user with fewer than
+    `n` unseen candidates gets them all and a reason. Where a block does not fit in memory it is halved. Raises
+    `NonFiniteScores`, `OutOfMemory`.
     """
     scorer = _Scorer(trained, candidates, n)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
@@ -112,6 +113,7 @@ class _Scorer:
         self.wanted, self.n = n, min(n, len(candidates))
         self.model = trained.model
         self.movie_rows = candidates.rows(trained.movies, trained.recipe.model.movie_key)
+        self.known = self.movie_rows != UNKNOWN  # (M,)
         self.popularity = tf.constant(np.log1p(candidates.n_ratings), tf.float32)  # (M,)
         tiles = -(-len(candidates) // TILE)
         padded = np.zeros(tiles * TILE, np.int32)
@@ -151,6 +153,8 @@ class _Scorer:
         scores = scores[:, : len(self.candidates)]  # (U, M)
         scores = tf.where(cold[:, None], self.popularity[None, :], scores)
         broken = tf.reduce_sum(tf.cast(tf.reduce_any(~tf.math.is_finite(scores), axis=1), tf.int32))
+        if not self.known.all():  # a model older than the movie: row 0 is not an opinion of it
+            scores = tf.where(cold[:, None] | self.known[None, :], scores, -np.inf)
         masked = tf.tensor_scatter_nd_update(scores, rated, tf.fill(tf.shape(rated)[:1], -np.inf))
         best, at = tf.math.top_k(masked, self.n)  # equal scores: the lower position first
         return best, at, broken

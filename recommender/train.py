@@ -150,6 +150,9 @@ class _Fit:
         number = len(self.history) + 1
         order = np.random.default_rng([self.config.seed, number]).permutation(len(pairs["rating"]))
         train_rmse = self._pass(self.step, pairs, order, number)
+        if not all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_variables):
+            # The loss of the last step was taken before it moved the weights.
+            raise TrainingDiverged(number, -(-len(order) // self.config.batch_size), self.config.learning_rate)
         holdout_rmse = None
         if held is not None:
             holdout_rmse = self._pass(self.evaluate, held, np.arange(len(held["rating"])), number)

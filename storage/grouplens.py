@@ -256,6 +256,8 @@ class _Archive:
                 table = self._parsed(member, options)
         except pa.ArrowInvalid as error:
             raise self._located(member, header, str(error)) from error
+        except pa.ArrowKeyError as error:  # a stray quote or line end in the header
+            raise self.error(member, f"the header does not read as {','.join(header)[:200]}", row=1) from error
         self._check_rows(member, table, names, first_row=1 if options["read_options"].column_names else 2)
         return table
 

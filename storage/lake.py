@@ -82,7 +82,7 @@ def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
         return int(old.num_rows) if old is not None else 0
     merged = rows
     if old is not None:
-        if "joined_at" in rows.column_names and "joined_at" in old.column_names:
+        if "joined_at" in old.column_names:
             rows = _earlier(old, rows, key)
         kept = old.filter(pc.invert(pc.is_in(old[key], value_set=rows[key].combine_chunks())))
         merged = pa.concat_tables([kept, rows], promote_options="permissive")
@@ -95,7 +95,8 @@ def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
 def _earlier(old: pa.Table, rows: pa.Table, key: str) -> pa.Table:
     """The new rows, with the old `joined_at` where it is earlier."""
     before = old["joined_at"].take(pc.index_in(rows[key], value_set=old[key].combine_chunks()))
-    first = pc.min_element_wise(
-        before.cast(pa.int64()), rows["joined_at"].cast(pa.int64())
-    )  # Arrow compares no instants
+    if "joined_at" not in rows.column_names:
+        return rows.append_column("joined_at", before)
+    instants = [column.cast(pa.int64()) for column in (before, rows["joined_at"])]  # Arrow compares no timestamps
+    first = pc.min_element_wise(*instants)
     return rows.set_column(rows.column_names.index("joined_at"), "joined_at", first.cast(rows["joined_at"].type))

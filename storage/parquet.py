@@ -10,6 +10,8 @@ from storage.errors import InvalidInput
 
 ROW_GROUP = 122_880
 """Rows; DuckDB's own row group. One row more doubles the size of the published file."""
+_UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What damaged files raise; the last where the name of a column is damaged."""
 
 
 def write(table: pa.Table, target: Path) -> None:
@@ -27,7 +29,7 @@ def open_file(path: Path) -> pq.ParquetFile:
     """Open a Parquet file for reading, page checksums verified where it has them; raises `InvalidInput`."""
     try:
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-    except (OSError, pa.ArrowInvalid) as error:
+    except _UNREADABLE as error:
         raise damaged(path, error) from error
 
 
@@ -36,7 +38,7 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table:
     source = open_file(path)
     try:
         return source.read(columns=columns)
-    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except _UNREADABLE as error:
         raise damaged(path, error) from error
 
 

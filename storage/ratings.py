@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Limits:
     lowest: float | None = None
     highest: float | None = None
     max_rejected: float = 0.0
-    """Largest share of rows that may be rejected."""
+    """Largest share of the rows before the watermark that may be rejected."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,11 @@ def read(source: str, columns: Mapping[str, str], *, before: datetime | None, li
         tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
     used, files, rejected = [], [], []
     for path, table in tables:
-        fine, refused = _checked(table, path, limits)
+        past, refused = _checked(table, path, before, limits)
         rejected += refused
-        past = fine if before is None else fine.filter(pc.less(fine["rated_at"], pa.scalar(before, tabular.UTC_TIME)))
         used.append(past)
-        files.append(_lineage(path, table.num_rows, fine.num_rows, past))
-    _refuse_too_many(rejected, sum(file["rows"] for file in files), limits)
+        files.append(_lineage(path, table.num_rows, sum(entry["rows"] for entry in refused), past))
+    _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
     whole = pa.concat_tables(used)
     if not whole.num_rows:
         when = f" before {before.isoformat()}" if before else ""
@@ -137,24 +136,32 @@ def _raise(problems: list[Problem]) -> None:
         raise InvalidInput("\n".join(lines) + more, hint=hint, path=str(first.path), column=first.column)
 
 
-def _checked(table: pa.Table, path: Path, limits: Limits) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The usable rows, and the others by reason."""
-    rating = pc.cast(table["rating"], pa.float64())
+def _checked(
+    table: pa.Table, path: Path, before: datetime | None, limits: Limits
+) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """The usable rows before the instant, and the unusable ones by reason. Rows from it on are not even looked at."""
+    rating = table["rating"]
     tests = {f"{name} is null": table[name].is_null() for name in table.column_names}
+    first, last = (pa.scalar(end.replace(tzinfo=UTC), tabular.UTC_TIME) for end in (datetime.min, datetime.max))
+    at = table["rated_at"]
+    tests["rated_at is not in the years 1 to 9999"] = pc.or_(pc.less(at, first), pc.greater(at, last))
     tests["rating is not finite"] = pc.invert(pc.is_finite(rating))
     if limits.lowest is not None:
-        tests[f"rating is below {limits.lowest:g}"] = pc.less(rating, limits.lowest)
+        tests[f"rating is below {limits.lowest:g}"] = pc.less(rating, pa.scalar(limits.lowest, rating.type))
     if limits.highest is not None:
-        tests[f"rating is above {limits.highest:g}"] = pc.greater(rating, limits.highest)
-    bad = np.zeros(table.num_rows, bool)
+        tests[f"rating is above {limits.highest:g}"] = pc.greater(rating, pa.scalar(limits.highest, rating.type))
+    good = np.ones(table.num_rows, bool)
+    if before is not None:
+        past = pc.less(at, pa.scalar(before, tabular.UTC_TIME))
+        good = pc.fill_null(past, True).to_numpy().copy()
     rejected = []
     for reason, test in tests.items():
-        failed = pc.fill_null(test, False).to_numpy() & ~bad
+        failed = pc.fill_null(test, False).to_numpy() & good
         if failed.any():
             row = int(failed.argmax()) + 1
             rejected.append({"path": str(path), "reason": reason, "rows": int(failed.sum()), "first_row": row})
-            bad |= failed
-    return (table.filter(pa.array(~bad)) if bad.any() else table), rejected
+            good &= ~failed
+    return (table if good.all() else table.filter(pa.array(good))), rejected
 
 
 def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) -> None:
@@ -174,7 +181,7 @@ def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) 
     )
 
 
-def _lineage(path: Path, rows: int, fine: int, past: pa.Table) -> dict[str, Any]:
+def _lineage(path: Path, rows: int, refused: int, past: pa.Table) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     span = pc.min_max(past["rated_at"]).as_py()
@@ -184,8 +191,8 @@ def _lineage(path: Path, rows: int, fine: int, past: pa.Table) -> dict[str, Any]
         "bytes": os.path.getsize(path),
         "rows": rows,
         "rows_used": past.num_rows,
-        "rows_future": fine - past.num_rows,
-        "rows_rejected": rows - fine,
+        "rows_future": rows - refused - past.num_rows,
+        "rows_rejected": refused,
         "min_rated_at": _naive(span["min"]),
         "max_rated_at": _naive(span["max"]),
     }

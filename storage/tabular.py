@@ -2,7 +2,8 @@
 
 Ids: integers of any width become int64, text stays text; a CSV column of whole numbers without leading zeros or signs
 becomes int64, otherwise text ("007" stays "007"). Times: zoned timestamps become UTC, zoneless ones are taken as UTC,
-integers are seconds, milli-, micro- or nanoseconds since 1970 by their size. Rows are counted from 1, a header not counted.
+integers are seconds, milli-, micro- or nanoseconds since 1970 by their size, text is ISO 8601. Rows are counted from 1, a
+header not counted.
 """
 
 import glob
@@ -159,7 +160,7 @@ def _found(column: pa.ChunkedArray, kind: str) -> str:
     if kind not in _WRITTEN or not pa.types.is_string(column.type):
         return str(column.type)
     unlike = pc.index(pc.match_substring_regex(column, _WRITTEN[kind]), False).as_py()
-    return f"text, {column[unlike].as_py()[:40]!r} in row {unlike + 1}" if unlike >= 0 else "text of more than one form"
+    return f"text, {column[unlike].as_py()[:40]!r} in row {unlike + 1}" if unlike >= 0 else "text"
 
 
 def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -167,7 +168,7 @@ def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
         return column.cast(pa.int64())
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        return column.cast(pa.string())
+        return _utf8(column)
     raise TypeError
 
 
@@ -182,14 +183,30 @@ def _rating(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _time(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(column.type):
         zoned = column if column.type.tz else pc.assume_timezone(column, "UTC")
-        return zoned.cast(UTC_TIME, safe=False)
+        return zoned.cast(
+            options=pc.CastOptions(UTC_TIME, allow_time_truncate=True)
+        )  # what overflows would wrap around
     if pa.types.is_integer(column.type):
         return _since_1970(column.cast(pa.int64()))
     if pa.types.is_null(column.type):
         return column.cast(UTC_TIME)
+    if pa.types.is_string(column.type):
+        return _written(column)
     if pa.types.is_date(column.type):
         return column.cast(pa.timestamp("us")).cast(UTC_TIME)
     raise TypeError
+
+
+def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times as ISO 8601 writes them; without a zone they are UTC. Arrow's CSV reader leaves a mixture of both as text."""
+    if not pc.all(pc.match_substring_regex(column, _WRITTEN["time"]), min_count=0).as_py():
+        raise TypeError
+    whole = pc.replace_substring_regex(column, r"^(.{10})$", r"\1T00:00:00")
+    return (
+        pc.replace_substring_regex(whole, r"^(.{11}[0-9:.]+)$", r"\1Z")
+        .cast(pa.timestamp("ns", tz="UTC"))
+        .cast(UTC_TIME, safe=False)
+    )
 
 
 def _since_1970(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -209,6 +226,11 @@ def _list(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.list_(pa.string()))
 
 
+def _utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as `string`, its bytes looked at: Parquet files may hold others than UTF-8. Raises `ArrowInvalid`."""
+    return _plain(column).cast(pa.string()).cast(pa.binary()).cast(pa.string())
+
+
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
@@ -221,7 +243,7 @@ _KINDS: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
     "id": _id,
     "rating": _rating,
     "time": _time,
-    "text": _as(pa.string()),
+    "text": _utf8,
     "list": _list,
     "date": _as(pa.date32()),
     "year": _as(pa.int16()),

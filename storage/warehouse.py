@@ -142,19 +142,18 @@ def select(
     return columns, rows
 
 
-def one_list(connection: duckdb.DuckDBPyConnection, user: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one user's newest list; no rows where there is none.
+def of_user(connection: duckdb.DuckDBPyConnection, query: str, user: str) -> list[dict[str, Any]]:
+    """The rows of `sql/queries/<query>.sql` for one user.
 
-    Ids come as text: "007" is not 7.
+    The id comes as text and must be written as the source writes it: "007" is not 7.
     """
-    kind = connection.execute("SELECT typeof(user_id) FROM recommendations LIMIT 1").fetchall()
+    kind = connection.execute("SELECT typeof(user_id) FROM user_status LIMIT 1").fetchall()
     numeric = bool(kind) and kind[0][0] == "BIGINT"
     if numeric and str(_integer(user)) != user:
-        return [], []
-    cursor = connection.execute(
-        sql("queries/one_list.sql"), {"user": _integer(user) if numeric else user, "limit": limit}
-    )
-    return [column[0] for column in cursor.description or []], cursor.fetchall()
+        return []
+    cursor = connection.execute(sql(f"queries/{query}.sql"), {"user": _integer(user) if numeric else user})
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _integer(text: str) -> int | None:

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,15 +57,24 @@ def test_a_killed_writer_leaves_a_draft_that_sweep_removes(tmp_path: Path) -> No
 
 
 def test_files_are_not_open_to_others_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        atomic.write_json(tmp_path / "a" / "b" / "file.json", {})
-        with atomic.new_file(tmp_path / "published", mode=atomic.PUBLISHED_MODE) as draft:
-            draft.write_text("x")
-    finally:
-        os.umask(before)
-    assert (mode(tmp_path / "a"), mode(tmp_path / "a" / "b")) == (0o750, 0o750)
-    assert (mode(tmp_path / "a" / "b" / "file.json"), mode(tmp_path / "published")) == (0o640, 0o440)
+    script = f"""
+os.umask(0)
+state = Path({str(tmp_path)!r}) / "state"
+atomic.write_json(state / "deep" / "note.json", {{}})
+with atomic.new_file(state / "published", mode=atomic.PUBLISHED_MODE) as draft:
+    draft.write_text("x")
+with atomic.new_folder(state / "run") as draft:
+    (draft / "part").write_text("x")
+with atomic.lock(state / "lock", 0, "run-7"):
+    pass
+"""
+    with child(script) as process:
+        assert process.wait() == 0
+    state = tmp_path / "state"
+    folders, files = [".", "deep", "run"], ["deep/note.json", "run/part", "lock", "lock.json"]
+    assert {name: oct(mode(state / name)) for name in folders} == dict.fromkeys(folders, "0o750")
+    assert {name: oct(mode(state / name)) for name in files} == dict.fromkeys(files, "0o640")
+    assert oct(mode(state / "published")) == "0o440"
 
 
 def test_a_flipped_link_is_always_there(tmp_path: Path) -> None:
@@ -102,3 +112,97 @@ def test_a_path_that_cannot_be_written_is_an_error_with_its_name(tmp_path: Path)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DiskFailed, match="in-the-way|file"), atomic.new_file(tmp_path / "file" / "below"):
         pass
+
+
+def test_a_folder_that_is_already_there_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "part").write_text("old")
+    with pytest.raises(DiskFailed, match="folder"), atomic.new_folder(target) as draft:
+        (draft / "part").write_text("new")
+    assert (target / "part").read_text() == "old"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_killed_writer_of_a_folder_leaves_a_draft_that_sweep_removes(tmp_path: Path) -> None:
+    script = f"""
+with atomic.new_folder(Path({str(tmp_path)!r}) / "run") as draft:
+    (draft / "part").write_text("half"); print("x", flush=True); time.sleep(60)
+"""
+    with child(script) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    assert [path.name.startswith(atomic.DRAFT) for path in tmp_path.iterdir()] == [True]
+    atomic.sweep(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    script = f"""
+import resource, signal
+from storage.errors import DiskFailed
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with atomic.new_file(Path({str(tmp_path)!r}) / "file") as draft:
+        draft.write_bytes(bytes(2000))
+except DiskFailed as error:
+    print(error)
+"""
+    with child(script) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == f"cannot write {tmp_path}/file: File too large\n"
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_still_leads_to_its_file_when_the_state_folder_is_moved(tmp_path: Path) -> None:
+    atomic.write_json(tmp_path / "state" / "published" / "file", 1)
+    atomic.flip(tmp_path / "state" / "link", tmp_path / "state" / "published" / "file")
+    os.rename(tmp_path / "state", tmp_path / "moved")
+    assert (tmp_path / "moved" / "link").read_text() == "1\n"
+
+
+def test_the_lock_is_free_after_a_kill_although_a_child_of_its_holder_lives(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    script = f"""
+import subprocess
+with atomic.lock(Path({str(lock)!r}), 0, "run-7"):
+    print(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL).pid, flush=True); time.sleep(60)
+"""
+    with child(script) as process:
+        assert process.stdout is not None
+        sleeper = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+    try:
+        os.kill(sleeper, 0)
+        assert not atomic.is_locked(lock)
+    finally:
+        os.kill(sleeper, signal.SIGKILL)
+
+
+def test_a_lock_that_is_waited_for_is_had_once_it_is_free(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    script = f"with atomic.lock(Path({str(lock)!r}), 0, 'run-7'):\n print('held', flush=True); time.sleep(0.5)"
+    with child(script) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.monotonic()
+        with atomic.lock(lock, 20, "me"):
+            assert 0.1 < time.monotonic() - began < 10
+
+
+def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), atomic.lock(tmp_path / "lock", 0, "me"):
+        _ = 1 / 0
+    assert not atomic.is_locked(tmp_path / "lock")
+
+
+def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        atomic.write_json(tmp_path / name / "part", 1)
+    atomic.remove(tmp_path / "one")
+    atomic.remove(tmp_path / "not there")
+    assert os.listdir(tmp_path) == ["two"]

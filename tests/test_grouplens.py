@@ -150,6 +150,7 @@ def test_the_name_of_the_folder_in_the_zip_does_not_matter(zipped: Zipped, folde
         ),
         (ML_CSV, {"ratings_csv": "userId,movieId,rating,timestamp\n1,1,inf,9\n"}, "ratings.csv", "rating", 2),
         (ML_CSV, {"ratings_csv": "userId,movieId,stars,timestamp\n1,1,4.0,9\n"}, "ratings.csv", None, 1),
+        (ML_CSV, {"ratings_csv": 'userId,movieId,rat"ing,timestamp\n1,1,4.0,9\n'}, "ratings.csv", None, 1),
     ],
 )
 def test_a_bad_line_is_refused_by_member_column_and_row(

@@ -1,13 +1,18 @@
 """The ratings lake: appending twice changes nothing, and what was written can be trusted."""
 
 import random
+import tempfile
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_world
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storage import lake, parquet, ratings
 from storage.catalogue import Catalogue
@@ -91,3 +96,73 @@ def test_movies_and_users_are_merged_by_id_and_the_earlier_joining_stays(tmp_pat
         (2, 41, 5),
         (3, 50, 7),
     ]
+
+
+ROWS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([1.0, 4.5]), st.integers(0, 3)))
+
+
+def rated(rows: list[tuple[int, int, float, int]]) -> Catalogue:
+    """Ratings of a user, a movie and stars, so many months after January 2026."""
+    at = [datetime(2026, 1 + months, 7, tzinfo=UTC) for *_, months in rows]
+    users, movies, stars = ([row[place] for row in rows] for place in range(3))
+    kinds = (pa.int64(), pa.int64(), pa.float32(), pa.timestamp("us", "UTC"))
+    arrays = [pa.array(values, kind) for values, kind in zip((users, movies, stars, at), kinds, strict=True)]
+    return Catalogue(pa.table(arrays, names=["user_id", "movie_id", "rating", "rated_at"]))
+
+
+def everything(folder: Path) -> list[tuple[int, int, float, int]]:
+    """All rows of all files, as they are kept: also those that a later rating replaces."""
+    tables = [parquet.read(path).to_pylist() for path in sorted(folder.glob("ratings/*/*.parquet"))]
+    found = [(r["user_id"], r["movie_id"], r["rating"], r["rated_at"].month - 1) for rows in tables for r in rows]
+    return sorted(found)
+
+
+@given(ROWS, st.lists(st.integers(0, 20), max_size=3), st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_lake_holds_each_row_once_however_rows_arrive(
+    rows: list[tuple[int, int, float, int]], cuts: list[int], mixing: random.Random
+) -> None:
+    arriving = rows + rows[:3]  # some come twice
+    mixing.shuffle(arriving)
+    with tempfile.TemporaryDirectory() as name:
+        borders = [0, *sorted(cuts), len(arriving)]
+        added = [lake.append(Path(name), rated(arriving[a:b])).added for a, b in pairwise(borders)]
+        assert everything(Path(name)) == sorted(set(rows))
+        assert sum(added) == len(set(rows))
+
+
+def test_an_append_that_died_between_two_months_is_made_whole_by_the_next(tmp_path: Path) -> None:
+    whole = rated([(1, 1, 4.5, 0), (1, 2, 4.5, 1), (2, 1, 1.0, 2)])
+    lake.append(tmp_path / "undisturbed", whole)
+    (first, *_) = lake.append(tmp_path / "died", whole).files
+    for later in sorted((tmp_path / "died" / "ratings").glob("month=*/*.parquet"))[1:]:
+        later.unlink()
+    assert first.exists()
+    assert lake.append(tmp_path / "died", whole).added == 2
+    assert content(tmp_path / "died") == content(tmp_path / "undisturbed")
+
+
+def test_what_is_known_of_when_a_user_joined_is_not_forgotten(tmp_path: Path) -> None:
+    def users(**columns: Any) -> Catalogue:
+        return Catalogue(small_world().ratings, None, pa.table({"user_id": [1], **columns}))
+
+    def joined(at: datetime | None) -> pa.Array:
+        return pa.array([at], pa.timestamp("us", "UTC"))
+
+    lake.append(tmp_path, users(joined_at=joined(datetime(2026, 3, 5, tzinfo=UTC))))
+    for later in ({"age": pa.array([30], pa.int16())}, {"joined_at": joined(None)}):
+        lake.append(tmp_path, users(**later))
+        assert parquet.read(tmp_path / "users.parquet")["joined_at"].to_pylist() == [datetime(2026, 3, 5, tzinfo=UTC)]
+
+
+def test_a_flipped_bit_in_any_column_of_any_file_is_found(tmp_path: Path) -> None:
+    lake.append(tmp_path, small_world())
+    for path in sorted(tmp_path.rglob("*.parquet")):
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        for chunk in (group.column(place) for place in range(group.num_columns)):
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            damaged = bytearray(path.read_bytes())
+            damaged[start + chunk.total_compressed_size - 1] ^= 1
+            (tmp_path / "damaged").write_bytes(damaged)
+            with pytest.raises(InvalidInput, match="damaged"):
+                parquet.read(tmp_path / "damaged")

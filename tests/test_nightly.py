@@ -20,7 +20,7 @@ from jobs.settings import Settings
 from recommender.errors import GateRefused, NothingToRecommend
 from storage import models
 from storage.catalogue import Catalogue
-from storage.errors import Busy, InvalidInput, NoRatings, NotFound
+from storage.errors import Busy, CorruptState, InvalidInput, NoRatings, NotFound
 
 
 def sql(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
@@ -177,6 +177,27 @@ def test_a_damaged_input_file_stops_the_run_and_changes_nothing(settings: Settin
         nightly(settings, LAST)
     assert settings.database.resolve() == live
     assert query.status(settings)["as_of_date"] == str(LAST)
+
+
+def test_a_damaged_published_file_is_replaced_by_the_next_night(settings: Settings) -> None:
+    nightly(settings, LAST)
+    live = settings.database.resolve()
+    live.chmod(0o600)
+    live.write_bytes(b"garbage")
+    with pytest.raises(CorruptState, match="cannot be opened"):
+        query.status(settings)
+    assert nightly(settings, LAST)["status"] == "published"
+    assert sql(settings, "SELECT count(*) FROM recommendations") == [(205,)]
+
+
+def test_a_user_who_rated_everything_is_known_and_has_an_empty_list(tmp_path: Path) -> None:
+    world = small_world(users=3, movies=4, ratings=12)
+    settings = world_in(tmp_path / "state", world)
+    nightly(settings, LAST)
+    found = query.recommend(settings, "2", 10)
+    assert (found["recommendations"], found["short_reason"], found["segment"]) == ([], "catalogue_exhausted", "warm")
+    with pytest.raises(NotFound):
+        query.recommend(settings, "02", 10)
 
 
 def test_rollback_shows_the_earlier_lists_and_they_stay(settings: Settings) -> None:

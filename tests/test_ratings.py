@@ -1,5 +1,7 @@
 """Anybody's ratings: read whatever their types, refused with file, column and row, and never from the future."""
 
+import os
+import random
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ from conftest import small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import ratings
+from storage import digest, ratings
 from storage.errors import InvalidInput, NoRatings
 from storage.ratings import Limits
 
@@ -137,6 +139,7 @@ def test_a_missing_column_says_which_setting_names_it(tmp_path: Path) -> None:
         ({"rating": [0.0, 3.0]}, "rating is below 1", 1),
         ({"user_id": pa.array([None, 1], pa.int64())}, "user_id is null", 1),
         ({"rated_at": pa.array([MARCH, None], pa.timestamp("us", "UTC"))}, "rated_at is null", 2),
+        ({"rated_at": pa.array([-(2**62), 0], pa.timestamp("us"))}, "rated_at is not in the years 1 to 9999", 1),
     ],
 )
 def test_an_unusable_row_is_named_or_counted(tmp_path: Path, columns: dict[str, Any], reason: str, row: int) -> None:
@@ -207,3 +210,216 @@ def test_a_repeated_movie_is_named(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text("movie_id,title,genres\n1,A,Drama|War\n1,B,\n")
     with pytest.raises(InvalidInput, match="movie_id 1 stands in 2 rows"):
         ratings.read_movies(tmp_path / "movies.csv", {})
+
+
+ANY = st.tuples(
+    st.sampled_from([None, 1, 2, 3]),
+    st.sampled_from([None, 7, 8]),
+    st.sampled_from([None, float("nan"), float("-inf"), -1.0, 0.5, 4.0, 99.0]),
+)
+PAST_ROWS = st.lists(st.tuples(ANY, st.integers(-5, -1)), min_size=1, max_size=12)
+FUTURE_ROWS = st.lists(st.tuples(ANY, st.integers(0, 5)), max_size=12)
+TypedRow = tuple[tuple[int | None, int | None, float | None], int]
+
+
+def rows_to(path: Path, rows: list[TypedRow]) -> None:
+    columns = [[given[place] for given, _ in rows] for place in range(3)]
+    days = [MARCH + timedelta(days=day) for _, day in rows]
+    kinds = (pa.int64(), pa.int64(), pa.float32(), pa.timestamp("us", "UTC"))
+    arrays = [pa.array(values, kind) for values, kind in zip([*columns, days], kinds, strict=True)]
+    pq.write_table(pa.table(arrays, names=["user_id", "movie_id", "rating", "rated_at"]), path)
+
+
+def outcome(folder: str, share: float) -> tuple[Any, ...]:
+    """What a night makes of a folder, bar what it says about the future."""
+    try:
+        found = ratings.read(folder, {}, before=MARCH, limits=Limits(0.5, 5, share))
+    except InvalidInput as error:
+        return type(error), error.where.get("column")
+    reasons: dict[str, int] = {}
+    for entry in found.rejected:
+        reasons[entry["reason"]] = reasons.get(entry["reason"], 0) + entry["rows"]
+    return digest.of_table(found.table), found.table.to_pylist(), reasons
+
+
+@given(PAST_ROWS, FUTURE_ROWS, st.lists(st.booleans(), min_size=24, max_size=24), st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_not_even_broken_rows_after_the_watermark_change_anything(
+    past: list[TypedRow], future: list[TypedRow], second: list[bool], share: float
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        rows_to(Path(name) / "a.parquet", past)
+        before = outcome(name, share)
+        rows_to(Path(name) / "a.parquet", past + [row for row, two in zip(future, second, strict=False) if not two])
+        rows_to(Path(name) / "b.parquet", [row for row, two in zip(future, second, strict=False) if two])
+        assert outcome(name, share) == before
+
+
+@given(PAST_ROWS, st.lists(st.booleans(), min_size=12, max_size=12), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_neither_files_nor_their_order_nor_that_of_rows_matter(
+    rows: list[TypedRow], second: list[bool], mixing: random.Random
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        rows_to(Path(name) / "a.parquet", rows)
+        before = outcome(name, 1.0)
+        parts = [[row for row, two in zip(rows, second, strict=False) if two is part] for part in (True, False)]
+        for file, part in zip(("a", "b"), parts, strict=True):
+            mixing.shuffle(part)
+            rows_to(Path(name) / f"{file}.parquet", part)
+        assert outcome(name, 1.0) == before
+
+
+def test_rows_are_counted_as_used_future_or_rejected(tmp_path: Path) -> None:
+    nan = float("nan")
+    past: list[TypedRow] = [((1, 7, 4.0), -2), ((1, 8, nan), -2), ((None, 8, nan), -1), ((2, 7, 3.0), -1)]
+    rows_to(tmp_path / "a.parquet", [*past, ((1, 7, nan), 0), ((1, 7, 5.0), 3)])
+    found = ratings.read(str(tmp_path), {}, before=MARCH, limits=Limits(max_rejected=0.5))
+    (file,) = found.files
+    assert {name: file[name] for name in ("rows", "rows_used", "rows_future", "rows_rejected")} == {
+        "rows": 6,
+        "rows_used": 2,
+        "rows_future": 2,
+        "rows_rejected": 2,
+    }
+    assert (file["min_rated_at"], file["max_rated_at"]) == ("2026-03-04T00:00:00", "2026-03-05T00:00:00")
+    assert [(entry["reason"], entry["rows"], entry["first_row"]) for entry in found.rejected] == [
+        ("user_id is null", 1, 3),
+        ("rating is not finite", 1, 2),
+    ]
+
+
+def test_rows_of_the_future_do_not_dilute_the_share_of_rejected_ones(tmp_path: Path) -> None:
+    later: list[TypedRow] = [((1, 7, 4.0), day) for day in range(50)]
+    rows_to(tmp_path / "a.parquet", [((1, 7, 4.0), -1), ((1, 8, None), -1), *later])
+    with pytest.raises(InvalidInput, match="rating is null in 1 rows, the first is row 2"):
+        ratings.read(str(tmp_path), {}, before=MARCH, limits=Limits(max_rejected=0.1))
+
+
+def test_a_rating_at_the_very_end_of_its_scale_is_on_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", rating=[0.7, 10.1])
+    assert ratings.read(str(path), {}, before=None, limits=Limits(0.7, 10.1)).table.num_rows == 2
+
+
+def test_ratings_at_one_instant_have_one_order(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", user_id=[1, 1], movie_id=[5, 5], rating=[2.0, 5.0])
+    one = read(tmp_path / "a.parquet")
+    write(tmp_path / "a.parquet", user_id=[1, 1], movie_id=[5, 5], rating=[5.0, 2.0])
+    assert read(tmp_path / "a.parquet").equals(one)
+
+
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.float64(), pa.decimal128(22, 1), pa.float16()])
+def test_stars_of_any_number_become_float32(tmp_path: Path, kind: pa.DataType) -> None:
+    table = read(write(tmp_path / "a.parquet", rating=pa.array([3, 4]).cast(kind)))
+    assert table["rating"].type == pa.float32()
+    assert table["rating"].to_pylist() == [3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("column", "array", "found"),
+    [
+        ("user_id", pa.array([1, 2**64 - 1], pa.uint64()), "18446744073709551615 not in range"),
+        ("user_id", pa.array([1.5, 2.0]), "is double, expected whole numbers or text"),
+        ("user_id", pa.array([b"\xff", b"a"]).cast(pa.string(), safe=False), "UTF8"),
+        ("movie_id", pa.array([True, False]), "is bool"),
+        ("rating", pa.array(["good", "bad"]), "expected numbers"),
+        ("rated_at", pa.array([1.5e9, 1.6e9]), "is double, expected timestamps"),
+        ("rated_at", pa.array([2**60, 0], pa.timestamp("ms")), "out of bounds"),
+    ],
+)
+def test_a_column_that_would_lose_something_is_refused(
+    tmp_path: Path, column: str, array: pa.Array, found: str
+) -> None:
+    path = write(tmp_path / "a.parquet", **{column: array})
+    with pytest.raises(InvalidInput, match=f"column '{column}' .*{found}") as refused:
+        read(path)
+    assert refused.value.where == {"path": str(path), "column": column}
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[-(2**63), 2**63 - 1], [-1, 0], ["", "nan"], ["007", "7"], ["a\0b", "a"], ["é", "e\u0301"], ["'; DROP", "🎬"]],
+)
+def test_ids_come_through_unchanged_and_unmerged(tmp_path: Path, ids: list[Any]) -> None:
+    assert sorted(read(write(tmp_path / "a.parquet", user_id=ids))["user_id"].to_pylist()) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("ids", "read_as"),
+    [
+        (["7", "-5"], [7, -5]),
+        (["007", "7"], ["007", "7"]),
+        (["NA", "null"], ["NA", "null"]),
+        (["9223372036854775808", "1"], ["9223372036854775808", "1"]),
+        (["999999999999999999", "1"], [999999999999999999, 1]),
+    ],
+)
+def test_ids_of_csv_are_numbers_only_where_nothing_is_lost(tmp_path: Path, ids: list[str], read_as: list[Any]) -> None:
+    lines = [f"{user},{movie},4,2026-03-01" for movie, user in enumerate(ids)]
+    (tmp_path / "a.csv").write_text("\n".join(["user_id,movie_id,rating,rated_at", *lines]))
+    assert read(tmp_path / "a.csv").sort_by("movie_id")["user_id"].to_pylist() == read_as
+
+
+def test_files_of_csv_and_parquet_with_numbers_go_together(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("user_id,movie_id,rating,rated_at\n3,7,4.5,2026-03-01T10:00:00Z\n")
+    assert sorted(read(tmp_path)["user_id"].to_pylist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["fifo.parquet", "folder.parquet", "dangling.parquet", "looping.parquet"])
+def test_what_is_no_file_is_not_read_and_does_not_hang(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo.parquet")
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "dangling.parquet").symlink_to("nowhere")
+    (tmp_path / "looping.parquet").symlink_to("looping.parquet")
+    with pytest.raises(NoRatings):
+        read(tmp_path / name)
+    with pytest.raises(NoRatings):
+        read(tmp_path)
+
+
+def test_no_damage_to_a_file_ends_in_anything_but_a_refusal_or_its_rows(tmp_path: Path) -> None:
+    good = write(tmp_path / "a.parquet", user_id=["ann", "bob"]).read_bytes()
+    damage = random.Random(7)
+    refused = others = 0
+    for _ in range(300):
+        content = bytearray(good)
+        for _ in range(damage.randint(1, 3)):
+            content[damage.randrange(len(content))] = damage.randrange(256)
+        if damage.random() < 0.2:
+            del content[damage.randrange(len(content)) :]
+        (tmp_path / "a.parquet").write_bytes(content)
+        try:
+            assert read(tmp_path / "a.parquet").num_rows <= 2
+        except InvalidInput as error:
+            refused += "a.parquet" in str(error)
+            others += "a.parquet" not in str(error)
+    assert others == 0
+    assert refused > 30
+
+
+def test_one_error_spells_out_twenty_problems_and_counts_the_rest(tmp_path: Path) -> None:
+    for number in range(30):
+        write(tmp_path / f"{number:02}.parquet", rating=["good", "bad"])
+    with pytest.raises(InvalidInput) as caught:
+        read(tmp_path)
+    assert str(caught.value).count("column 'rating'") == 20
+    assert str(caught.value).endswith("... and 10 more")
+
+
+def test_a_movies_table_keeps_what_it_has_and_maps_its_names(tmp_path: Path) -> None:
+    table = pa.table(
+        {"id": pa.array([2, 1], pa.int32()), "name": ["B", "A"], "genres": ["Drama|War", None], "year": [1999, 2000]}
+    )
+    pq.write_table(table, tmp_path / "movies.parquet")
+    movies = ratings.read_movies(tmp_path / "movies.parquet", {"movie_id": "id", "title": "name"})
+    assert movies.to_pylist() == [
+        {"movie_id": 1, "title": "A", "genres": None, "year": 2000},
+        {"movie_id": 2, "title": "B", "genres": ["Drama", "War"], "year": 1999},
+    ]
+
+
+def test_a_movie_without_an_id_is_named_by_its_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"movie_id": pa.array([1, None], pa.int64())}), tmp_path / "movies.parquet")
+    with pytest.raises(InvalidInput, match=r"movies\.parquet: movie_id is null in row 2"):
+        ratings.read_movies(tmp_path / "movies.parquet", {})

@@ -355,7 +355,7 @@ def test_three_days_missed_become_one_late_run(
     clock = fast_clock(monkeypatch, start, speed=3600 * 100)
     fired: list[datetime] = []
     done = threading.Event()
-    in_background(fired.append, catch_up=lambda: done.wait(5) and None, grace=timedelta(hours=47))
+    in_background(fired.append, catch_up=done.wait, grace=timedelta(hours=47))
     assert eventually(lambda: clock.now(UTC) > start + timedelta(days=3))
     done.set()
     assert eventually(lambda: fired)
@@ -506,7 +506,12 @@ def test_stop_during_catch_up_plans_no_job(
 ) -> None:
     caplog.set_level(logging.INFO)
     started, told = threading.Event(), threading.Event()
-    stop = in_background(lambda at: None, catch_up=lambda: started.set() or (told.wait(5) and None), on_stop=told.set)
+
+    def catch_up() -> None:
+        started.set()
+        told.wait(5)
+
+    stop = in_background(lambda at: None, catch_up=catch_up, on_stop=told.set)
     assert started.wait(5)
     stop.put(None)
     assert eventually(lambda: named(caplog, "schedule.stopped"))

@@ -29,7 +29,8 @@ def days(ratings: pa.Table) -> np.ndarray:
 
 
 def pairs(ratings: pa.Table) -> np.ndarray:
-    return np.asarray(ratings["user_id"]) * 1_000_000 + np.asarray(ratings["movie_id"])
+    keys: np.ndarray = np.asarray(ratings["user_id"]) * 1_000_000 + np.asarray(ratings["movie_id"])
+    return keys
 
 
 def test_default_has_the_promised_numbers(catalogue: Catalogue) -> None:
@@ -177,7 +178,8 @@ def held_out_errors(ratings: pa.Table) -> tuple[float, float, float]:
 
     def damped(ids: np.ndarray, residual: np.ndarray) -> np.ndarray:
         sums = np.bincount(ids[~test], residual[~test], minlength=ids.max() + 1)
-        return np.asarray(sums / (np.bincount(ids[~test], minlength=ids.max() + 1) + DAMPING))[ids]
+        biases: np.ndarray = sums / (np.bincount(ids[~test], minlength=ids.max() + 1) + DAMPING)
+        return biases.take(ids)
 
     mean = np.full(len(stars), stars[~test].mean())
     biases = mean + damped(movie, stars - mean)

@@ -1,6 +1,5 @@
 -- `recjob recommend`: one user's newest list. $user has the type of the ids.
-SELECT rank, movie_id, title, genres, score, predicted_rating, source, as_of_date, run_id
+SELECT rank, movie_id, title, genres, score, predicted_rating, source
 FROM current_recommendations
 WHERE user_id = $user
 ORDER BY rank
-LIMIT $limit
