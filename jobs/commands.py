@@ -105,7 +105,7 @@ def ingest(
         raise click.BadParameter("expected OURS=THEIRS", param_hint="--column")
     mapping = {**vars(settings.input.columns), **{ours: theirs for ours, _, theirs in pairs}}
     done = job.ingest(settings, source, mapping, movies, users, wait)
-    return done, show.facts(done)
+    return done, f"{show.facts(done)}\n\nnext: recjob nightly --date {done['last_rated_at'][:10]}"
 
 
 def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -> Answer:

@@ -13,7 +13,7 @@ from jobs.settings import Settings
 from recommender import evaluate as measures
 from recommender import split as splits
 from recommender import train as training
-from recommender.config import RECIPES, Recipe
+from recommender.config import Recipe
 from recommender.config import recipe as named_recipe
 from recommender.train import Epoch, Trained
 from storage.errors import InvalidInput
@@ -31,15 +31,18 @@ def evaluate(
 ) -> dict[str, Any]:
     """Train `model` on the training part of `split` and measure it on the others; returns figures and a summary.
 
-    On the time-range split, the article's, movies are known by title unless `movie_key` says otherwise, and the
-    vocabularies cover all ratings, as there. `rmse.train` is the mean over the last epoch, as Keras reports it.
+    On the time-range split, the article's, movies that have titles are known by them unless `movie_key` says otherwise,
+    and the vocabularies cover all ratings, as there. `rmse.train` is the mean over the last epoch, as Keras reports it.
     """
-    recipe = _recipe(settings, model, split, movie_key, seed)
     night = inputs.read(settings, None)
+    article = split == "time-range" and night.has_titles
+    recipe = _recipe(settings, model, movie_key or ("title" if article else None), seed)
     if recipe.model.movie_key == "title" and not night.has_titles:
         raise InvalidInput("movies have no titles to be known by", hint="--movie-key movie_id")
     ratings = night.keyed(recipe.model.movie_key)
     cut = splits.by_name(split, ratings, recipe.train.seed)
+    if not cut.test.num_rows:
+        raise InvalidInput(f"the {split} split leaves nothing to test on", hint="are all ratings of one instant?")
     held = cut.validation if cut.validation.num_rows else None
     whole = training.vocabularies_of(ratings, recipe.model.movie_key) if split == "time-range" else None
     began = time.perf_counter()
@@ -70,10 +73,9 @@ def evaluate(
     return figures
 
 
-def _recipe(settings: Settings, model: str, split: str, movie_key: str | None, seed: int | None) -> Recipe:
+def _recipe(settings: Settings, model: str, movie_key: str | None, seed: int | None) -> Recipe:
     base = settings.recipe if model == settings.model.name else named_recipe(model)
-    article = split == "time-range" and model in RECIPES
-    key = movie_key or ("title" if article else base.model.movie_key)
+    key = movie_key or base.model.movie_key
     changed = dataclasses.replace(base.train, seed=base.train.seed if seed is None else seed)
     return Recipe(dataclasses.replace(base.model, movie_key=key), changed)  # type: ignore[arg-type]
 

@@ -1,6 +1,8 @@
 """Read the published file: one user's list, any SELECT, and whether it is fresh."""
 
+import math
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from jobs import publish
@@ -29,7 +31,6 @@ def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
         hint = "ids are those of the source; recjob query 'SELECT user_id FROM user_status LIMIT 5'"
         raise NotFound("there is no such user in the newest lists", hint=hint)
     return {
-        "user_id": user,
         **{key: _plain(value) for key, value in found[0].items()},
         "recommendations": [{key: _plain(value) for key, value in row.items()} for row in rows],
     }
@@ -62,5 +63,13 @@ def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON and a terminal can show."""
-    return value if isinstance(value, int | float | str | bool | list | dict | None) else str(value)
+    """Values that strict JSON and a terminal can show: no NaN, no infinity, bytes as hex."""
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return value if isinstance(value, int | str | bool | None) else str(value)

@@ -52,7 +52,8 @@ class GateRefused(RecommenderError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"the model was refused: {reason}", hint="--force --reason TEXT uses it all the same, and is recorded"
+            f"the model was refused: {reason}",
+            hint="more model.epochs may help; --force --reason TEXT uses it all the same, and is recorded",
         )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,12 @@ def of_table(table: pa.Table) -> str:
     for batch in table.to_batches():
         digest.update(batch)
     return digest.hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """sha256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_values(*values: Any) -> str:

@@ -18,10 +18,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage import atomic, parquet
+from storage.digest import of_file
 from storage.errors import CorruptState, NotFound, StorageError
 
 Arrays = dict[str, NDArray[Any]]
 _NAME = re.compile(r"[0-9]{8}-[0-9a-f]{6,64}")
+_MANIFEST = {"recipe", "files", "digest", "created_at", "lineage"}
+"""What this module needs of a manifest."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile)
+"""What NumPy raises for a file that is no .npz, or one with pickles in it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def save(root: Path, version: str, manifest: Mapping[str, Any], weights: Arrays,
         for name, values in ids.items():
             with parquet.open_writer(draft / f"{name}.parquet", pa.schema([(name, values.type)])) as writer:
                 writer.write_table(pa.table({name: values}))
-        files = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        files = {path.name: of_file(path) for path in sorted(draft.iterdir())}
         document = {**manifest, "version": version, "files": files, "digest": digest(manifest["recipe"], weights, ids)}
         (draft / "manifest.json").write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
     return load(root, version)
@@ -68,28 +73,32 @@ def digest(recipe: Mapping[str, Any], weights: Arrays, ids: Mapping[str, pa.Arra
 
 def load(root: Path, version: str) -> Model:
     """The manifest of a version, its files not yet verified; raises `NotFound`, `CorruptState`."""
-    if not _NAME.fullmatch(version) or not (root / version / "manifest.json").is_file():
+    if not _NAME.fullmatch(version) or not (root / version).is_dir():
         raise NotFound(f"there is no model {version!r}", hint="recjob models list shows the versions")
     folder = root / version
     try:
-        return Model(version, json.loads((folder / "manifest.json").read_text(encoding="utf-8")), folder)
-    except (OSError, ValueError) as error:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        lacking = _MANIFEST - manifest.keys()
+    except (OSError, ValueError, AttributeError) as error:
         raise CorruptState(f"{folder}/manifest.json cannot be read: {error}", hint=_OTHER) from error
+    if lacking:
+        raise CorruptState(f"{folder}/manifest.json lacks {', '.join(sorted(lacking))}", hint=_OTHER)
+    return Model(version, manifest, folder)
 
 
 def contents(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, pa.Array]]:
     """The verified weights and vocabularies of a version; raises `CorruptState` naming the file that was changed."""
     for name, expected in model.manifest["files"].items():
         path = model.folder / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or of_file(path) != expected:
             raise CorruptState(f"{path} is missing or was changed since it was stored", hint=_OTHER)
     try:
         with np.load(model.folder / "weights.npz", allow_pickle=False) as stored:
-            weights = {name: stored[name] for name in stored.files}
+            weights = {name: np.asarray(stored[name]) for name in stored.files}
         ids = {
             name: parquet.read(model.folder / f"{name}.parquet")[name].combine_chunks() for name in ("users", "movies")
         }
-    except (OSError, ValueError, KeyError, BadZipFile, StorageError) as error:
+    except (*_UNREADABLE, StorageError) as error:
         raise CorruptState(f"model {model.version} cannot be read: {error}", hint=_OTHER) from error
     if digest(model.manifest["recipe"], weights, ids) != model.manifest["digest"]:
         raise CorruptState(f"the digest of model {model.version} is not that of its contents", hint=_OTHER)
@@ -144,11 +153,6 @@ def prune(root: Path, keep: int) -> list[str]:
 _OTHER = "score with another version: recjob models list, then --model VERSION; or train again with --force"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class CheckpointFile:
     """One unfinished training, kept beside the registry under the digest of its inputs."""
 
@@ -160,7 +164,7 @@ class CheckpointFile:
         try:
             with np.load(self.path, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, BadZipFile, EOFError):
+        except _UNREADABLE:
             return None
 
     def save(self, state: Arrays) -> None:

@@ -3,7 +3,6 @@
 Nothing at or after the watermark leaves this module, so nothing after it can change a result.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage import tabular
+from storage import digest, tabular
 from storage.errors import InvalidInput, NoRatings
 from storage.tabular import Problem
 
@@ -182,12 +181,10 @@ def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) 
 
 
 def _lineage(path: Path, rows: int, refused: int, past: pa.Table) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     span = pc.min_max(past["rated_at"]).as_py()
     return {
         "path": str(path),
-        "sha256": digest,
+        "sha256": digest.of_file(path),
         "bytes": os.path.getsize(path),
         "rows": rows,
         "rows_used": past.num_rows,

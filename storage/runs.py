@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage import atomic, parquet
-from storage.digest import RowsDigest
+from storage.digest import RowsDigest, of_file
 from storage.errors import CorruptState, NotFound
+
+_AGAIN = "remove its folder and score the date again"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class RunPartition:
     run_id: str
     folder: Path
     record: dict[str, Any]
-    """run.json: what the run was made of; `rows` and `output_digest` of what it made."""
+    """run.json: what the run was made of; `rows`, `output_digest` and `files` (name -> sha256) of what it made."""
 
     def path(self, table: str) -> Path:
         """The Parquet file of one of its tables."""
@@ -45,8 +47,8 @@ def stage(
 ) -> RunPartition:
     """Write a partition: `batches` are streamed to one file per schema, `tables` written as they are.
 
-    The partition appears only when all of it is on disk. `record["rows"]` and `record["output_digest"]` are added from
-    what was written.
+    The partition appears only when all of it is on disk. `rows`, `output_digest` and `files` are added to the record,
+    from what was written.
     """
     target = root / f"as_of={as_of}" / f"run={run_id}"
     with atomic.new_folder(target) as draft:
@@ -67,6 +69,7 @@ def stage(
             "run_id": run_id,
             "rows": rows,
             "output_digest": digests["recommendations"].hexdigest(),
+            "files": {path.name: of_file(path) for path in sorted(draft.iterdir())},
         }
         (draft / "run.json").write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
     return _partition(target)
@@ -89,6 +92,14 @@ def find(root: Path, run_id: str) -> RunPartition:
         if folder.name == f"run={run_id}" and (folder / "run.json").is_file():
             return _partition(folder)
     raise NotFound(f"no run {run_id!r} has been staged", hint="recjob runs list shows the runs")
+
+
+def verify(partition: RunPartition) -> None:
+    """Raise `CorruptState` where a file of the partition is missing or not what was staged."""
+    for name, expected in partition.record.get("files", {}).items():
+        path = partition.folder / name
+        if not path.is_file() or of_file(path) != expected:
+            raise CorruptState(f"{path} is missing or was changed since it was staged", hint=_AGAIN)
 
 
 def prune(root: Path, keep: Iterable[RunPartition]) -> list[str]:
@@ -120,6 +131,4 @@ def _partition(folder: Path) -> RunPartition:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return RunPartition(date.fromisoformat(record["as_of_date"]), record["run_id"], folder, record)
     except (OSError, ValueError, KeyError) as error:
-        raise CorruptState(
-            f"{folder}/run.json cannot be read: {error}", hint="remove the folder and score the date again"
-        ) from error
+        raise CorruptState(f"{folder}/run.json cannot be read: {error}", hint=_AGAIN) from error

@@ -17,13 +17,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from storage import atomic, parquet
-from storage.errors import AuditFailed, CorruptState, DiskFailed, NotFound, QueryRefused
+from storage import atomic, parquet, runs
+from storage.errors import AuditFailed, CorruptState, DiskFailed, InvalidInput, NotFound, QueryRefused
 from storage.runs import RunPartition
 
 SCHEMA_VERSION = 1
 _FORMAT = "v1.5.0"
 """DuckDB's own file format version: clients from 1.5 on can read it, at no cost in size or speed."""
+_CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -42,8 +43,10 @@ class Published:
 def publish(root: Path, link: Path, run_id: str, partitions: Sequence[RunPartition], rows: Rows) -> Published:
     """Build the file of `run_id` from `partitions` (oldest date first), audit it, and flip the link to it.
 
-    Raises `AuditFailed` (nothing changes for readers), `DiskFailed`.
+    Raises `AuditFailed` and `CorruptState` (nothing changes for readers), `DiskFailed`.
     """
+    for partition in partitions:
+        runs.verify(partition)
     target = root / f"recommendations-{run_id}.duckdb"
     with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft:
         with _disk_errors(target), duckdb.connect() as connection:
@@ -105,13 +108,12 @@ def reader(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if path is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config={"enable_external_access": "false"})
+        connection = duckdb.connect(str(path), read_only=True, config=_CLOSED)
     except duckdb.Error as error:
         raise CorruptState(
             f"{path} cannot be opened: {_first_line(error)}", hint="recjob rollback, or score the date again"
         ) from error
     with connection:
-        connection.execute("SET lock_configuration = true")
         yield connection
 
 
@@ -208,7 +210,10 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
 
 def id_types(partition: RunPartition) -> dict[str, str]:
     """The Arrow types of the ids in a partition, by column name."""
-    schema = parquet.open_file(partition.path("recommendations")).schema_arrow
+    try:
+        schema = parquet.open_file(partition.path("recommendations")).schema_arrow
+    except InvalidInput as error:  # a file of our own
+        raise CorruptState(str(error), hint="remove its folder and score the date again") from error
     return {name: str(schema.field(name).type) for name in ("user_id", "movie_id")}
 
 

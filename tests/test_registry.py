@@ -1,7 +1,9 @@
 """The model registry: what was stored is what is loaded, and nothing in it is ever executed."""
 
+import hashlib
 import io
 import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,22 @@ import pytest
 from storage import models
 from storage.errors import CorruptState, NotFound
 
+VERSION = "20260310-abcdef12"
 WEIGHTS = {"weight/000": np.arange(6, dtype=np.float32).reshape(2, 3), "weight/001": np.array([0.5], np.float32)}
 IDS = {"users": pa.array([1, 2]), "movies": pa.array(["a", "b"])}
 
 
-def save(root: Path, version: str = "20260310-abcdef12", **more: Any) -> models.Model:
+def save(root: Path, version: str = VERSION, **more: Any) -> models.Model:
     manifest = {"recipe": {"epochs": 3}, "created_at": version, "lineage": {"training": version}, **more}
     return models.save(root, version, manifest, WEIGHTS, IDS)
+
+
+def planted(folder: Path, content: bytes) -> None:
+    """Put other weights into a version, with a manifest that vouches for them."""
+    (folder / "weights.npz").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["weights.npz"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 class Bomb:
@@ -46,31 +57,110 @@ def test_a_changed_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(CorruptState, match=name):
-        models.contents(models.load(tmp_path, "20260310-abcdef12"))
+        models.contents(models.load(tmp_path, VERSION))
     path.unlink()
     with pytest.raises(CorruptState, match=name):
-        models.contents(models.load(tmp_path, "20260310-abcdef12"))
+        models.contents(models.load(tmp_path, VERSION))
 
 
 def test_an_edited_recipe_does_not_pass(tmp_path: Path) -> None:
     manifest = save(tmp_path).folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"epochs": 3', '"epochs": 4'))
     with pytest.raises(CorruptState, match="digest"):
-        models.contents(models.load(tmp_path, "20260310-abcdef12"))
+        models.contents(models.load(tmp_path, VERSION))
 
 
 def test_a_planted_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    folder = save(tmp_path).folder
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([Bomb(str(tmp_path / "marker"))], dtype=object), allow_pickle=True)
-    with zipfile.ZipFile(folder / "weights.npz", "w") as planted:
-        planted.writestr("weight/000.npy", buffer.getvalue())
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["weights.npz"] = models._sha256(folder / "weights.npz")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    array, archive = io.BytesIO(), io.BytesIO()
+    np.save(array, np.array([Bomb(str(tmp_path / "marker"))], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("weight/000.npy", array.getvalue())
+    planted(save(tmp_path).folder, archive.getvalue())
     with pytest.raises(CorruptState):
-        models.contents(models.load(tmp_path, "20260310-abcdef12"))
+        models.contents(models.load(tmp_path, VERSION))
     assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("kind", ["pickle", "array", "text", "empty", "zip of text"])
+def test_weights_that_are_no_archive_of_arrays_are_refused_and_not_run(tmp_path: Path, kind: str) -> None:
+    array, archive = io.BytesIO(), io.BytesIO()
+    np.save(array, np.arange(3))
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("weight/000.npy", "no array")
+    bomb = pickle.dumps(Bomb(str(tmp_path / "marker")))
+    contents = {
+        "pickle": bomb,
+        "array": array.getvalue(),
+        "text": b"text",
+        "empty": b"",
+        "zip of text": archive.getvalue(),
+    }
+    planted(save(tmp_path).folder, contents[kind])
+    with pytest.raises(CorruptState):
+        models.contents(models.load(tmp_path, VERSION))
+    assert not (tmp_path / "marker").exists()
+
+
+def test_any_flipped_byte_in_weights_or_ids_is_found(tmp_path: Path) -> None:
+    folder = save(tmp_path).folder
+    for name in ("weights.npz", "users.parquet", "movies.parquet"):
+        good = (folder / name).read_bytes()
+        for place in range(0, len(good), 37):
+            (folder / name).write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+            with pytest.raises(CorruptState, match=name):
+                models.contents(models.load(tmp_path, VERSION))
+        (folder / name).write_bytes(good)
+    assert models.contents(models.load(tmp_path, VERSION))
+
+
+def test_an_edited_digest_does_not_pass(tmp_path: Path) -> None:
+    model = save(tmp_path)
+    models.amend(tmp_path, VERSION, digest="0" * 64)
+    with pytest.raises(CorruptState, match="digest"):
+        models.contents(models.load(tmp_path, model.version))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff", b'{"files": {}}'])
+def test_a_version_with_a_broken_manifest_is_corrupt_and_not_unknown(tmp_path: Path, content: bytes | None) -> None:
+    manifest = save(tmp_path).folder / "manifest.json"
+    manifest.unlink()
+    if content is not None:
+        manifest.write_bytes(content)
+    for look in (lambda: models.load(tmp_path, VERSION), lambda: models.versions(tmp_path)):
+        with pytest.raises(CorruptState, match=r"manifest\.json"):
+            look()
+
+
+def test_a_version_that_is_there_is_kept(tmp_path: Path) -> None:
+    first = save(tmp_path)
+    again = models.save(tmp_path, VERSION, first.manifest, {"other": np.zeros(1)}, IDS)
+    assert again.manifest == first.manifest
+    assert set(models.contents(again)[0]) == set(WEIGHTS)
+
+
+def test_equal_contents_have_one_digest_and_a_changed_weight_another(tmp_path: Path) -> None:
+    one = save(tmp_path / "one").manifest["digest"]
+    assert save(tmp_path / "two", created_at="later").manifest["digest"] == one
+    changed = WEIGHTS | {"weight/001": np.array([0.25], np.float32)}
+    assert models.digest({"epochs": 3}, changed, IDS) != one
+    assert models.digest({"epochs": 4}, WEIGHTS, IDS) != one
+    assert models.digest({"epochs": 3}, WEIGHTS, {**IDS, "users": pa.array([2, 1])}) != one
+
+
+def test_a_save_that_fails_leaves_no_version(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Object arrays"):
+        models.save(tmp_path, VERSION, {"recipe": {}}, {"bad": np.array([object()])}, IDS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_champion_there_is_none_and_a_broken_note_of_it_is_corrupt(tmp_path: Path) -> None:
+    assert models.champion(tmp_path) is None
+    assert models.versions(tmp_path / "not there") == []
+    with pytest.raises(NotFound):
+        models.promote(tmp_path, VERSION)
+    (tmp_path / "champion.json").write_text("{")
+    with pytest.raises(CorruptState, match=r"champion\.json"):
+        models.champion(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../secret", "", "20260310", "20260310-ABC", "a/b", "20260310-abcdef12\0"])
@@ -83,16 +173,16 @@ def test_a_name_that_is_no_version_is_not_found(tmp_path: Path, name: str) -> No
 def test_the_champion_survives_pruning(tmp_path: Path) -> None:
     for day in range(10, 15):
         save(tmp_path, f"202603{day}-abcdef12")
-    models.promote(tmp_path, "20260310-abcdef12")
+    models.promote(tmp_path, VERSION)
     assert models.prune(tmp_path, 2) == ["20260311-abcdef12", "20260312-abcdef12"]
     champion = models.champion(tmp_path)
     assert champion is not None
-    assert champion.version == "20260310-abcdef12"
+    assert champion.version == VERSION
 
 
 def test_a_version_is_found_by_what_it_was_trained_from(tmp_path: Path) -> None:
-    save(tmp_path, "20260310-abcdef12")
-    found = models.find(tmp_path, "20260310-abcdef12")
+    save(tmp_path, VERSION)
+    found = models.find(tmp_path, VERSION)
     assert found is not None
     assert models.find(tmp_path, "other") is None
     assert models.amend(tmp_path, found.version, status="forced").manifest["status"] == "forced"
