@@ -124,7 +124,7 @@ def champion(root: Path) -> Model | None:
         version = json.loads((root / "champion.json").read_text(encoding="utf-8"))["version"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptState(f"{root}/champion.json cannot be read: {error}", hint=_OTHER) from error
     return load(root, version)
 

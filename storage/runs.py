@@ -130,5 +130,5 @@ def _partition(folder: Path) -> RunPartition:
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return RunPartition(date.fromisoformat(record["as_of_date"]), record["run_id"], folder, record)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptState(f"{folder}/run.json cannot be read: {error}", hint=_AGAIN) from error

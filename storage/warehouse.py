@@ -24,7 +24,7 @@ from storage.runs import RunPartition
 SCHEMA_VERSION = 1
 _FORMAT = "v1.5.0"
 """DuckDB's own file format version: clients from 1.5 on can read it, at no cost in size or speed."""
-_CLOSED = {"enable_external_access": "false", "lock_configuration": "true"}
+_OTHER = "recjob rollback, or score the date again"
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -48,8 +48,8 @@ def publish(root: Path, link: Path, run_id: str, partitions: Sequence[RunPartiti
     for partition in partitions:
         runs.verify(partition)
     target = root / f"recommendations-{run_id}.duckdb"
-    with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft:
-        with _disk_errors(target), duckdb.connect() as connection:
+    with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft, _nothing_beside(draft):
+        with _disk_errors(target), duckdb.connect(config={"temp_directory": f"{draft}.tmp"}) as connection:
             connection.execute(f"ATTACH '{_quoted(draft)}' AS published (STORAGE_VERSION '{_FORMAT}')")
             connection.execute("USE published")
             _fill(connection, partitions, rows)
@@ -108,13 +108,17 @@ def reader(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if path is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     try:
-        connection = duckdb.connect(str(path), read_only=True, config=_CLOSED)
+        closed: Any = {"enable_external_access": "false", "lock_configuration": "true"}
+        connection = duckdb.connect(str(path), read_only=True, config=closed)
     except duckdb.Error as error:
-        raise CorruptState(
-            f"{path} cannot be opened: {_first_line(error)}", hint="recjob rollback, or score the date again"
-        ) from error
-    with connection:
-        yield connection
+        raise CorruptState(f"{path} cannot be opened: {_first_line(error)}", hint=_OTHER) from error
+    try:
+        with connection:
+            yield connection
+    except duckdb.Error as error:
+        if not _is_damage(error):
+            raise
+        raise CorruptState(f"{path} is damaged: {_first_line(error)}", hint=_OTHER) from error
 
 
 def select(
@@ -136,6 +140,8 @@ def select(
     except duckdb.InterruptException as error:
         raise QueryRefused(f"the query took longer than {timeout:g} s", hint="--timeout SECONDS") from error
     except duckdb.Error as error:
+        if _is_damage(error):
+            raise
         raise QueryRefused(_first_line(error), hint='recjob query "SHOW TABLES" lists tables and views') from error
     finally:
         alarm.cancel()
@@ -244,6 +250,16 @@ def _verified(path: Path, partitions: Sequence[RunPartition]) -> int:
 
 
 @contextmanager
+def _nothing_beside(draft: Path) -> Iterator[None]:
+    """Remove what DuckDB keeps beside a file that it could not finish: a write-ahead log, spilled rows."""
+    try:
+        yield
+    finally:
+        for left in draft.parent.glob(f"{draft.name}.*"):
+            atomic.remove(left)
+
+
+@contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
@@ -251,6 +267,11 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise DiskFailed(f"cannot build {path}: {_first_line(error)}", hint="free space and permissions") from error
     except duckdb.ConstraintException as error:
         raise AuditFailed(f"{_first_line(error)}; nothing was published") from error
+
+
+def _is_damage(error: duckdb.Error) -> bool:
+    """Whether it is the file that failed, not the query: DuckDB reads and checks a block when it first needs it."""
+    return isinstance(error, duckdb.IOException) or "Corrupt database file" in str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -158,9 +158,10 @@ def test_without_a_champion_there_is_none_and_a_broken_note_of_it_is_corrupt(tmp
     assert models.versions(tmp_path / "not there") == []
     with pytest.raises(NotFound):
         models.promote(tmp_path, VERSION)
-    (tmp_path / "champion.json").write_text("{")
-    with pytest.raises(CorruptState, match=r"champion\.json"):
-        models.champion(tmp_path)
+    for content in ("{", "[]", "{}"):
+        (tmp_path / "champion.json").write_text(content)
+        with pytest.raises(CorruptState, match=r"champion\.json"):
+            models.champion(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../secret", "", "20260310", "20260310-ABC", "a/b", "20260310-abcdef12\0"])

@@ -1,90 +1,34 @@
 """The published file: audited, flipped in under readers, and readable by anybody."""
 
 import json
+import os
+import random
+import signal
+import stat
 import subprocess
 import sys
-from datetime import date
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
+from worlds import DAY, GOOD, STATUS, ask, catalogue, publish, rows_of, staged
 
-from storage import runs, warehouse
-from storage.errors import AuditFailed, NotFound, QueryRefused
-from storage.runs import RunPartition
+from storage import atomic, warehouse
+from storage.errors import AuditFailed, CorruptState, NotFound, QueryRefused
 
-DAY = date(2026, 3, 10)
-SCHEMAS = {
-    "recommendations": pa.schema(
-        [("user_id", pa.int64()), ("rank", pa.int16()), ("movie_id", pa.int64()), ("score", pa.float32()),
-         ("predicted_rating", pa.float32()), ("source", pa.string())]
-    ),
-    "user_status": pa.schema(
-        [("user_id", pa.int64()), ("segment", pa.string()), ("n_ratings", pa.int32()), ("n_recommendations", pa.int16()),
-         ("short_reason", pa.string())]
-    ),
-}  # fmt: skip
-GOOD: list[tuple[Any, ...]] = [
-    (1, 1, 10, 0.9, 4.5, "model"),
-    (1, 2, 11, 0.8, 4.0, "model"),
-    (2, 1, 11, 0.7, 3.5, "cold_user"),
-    (2, 2, 10, 0.7, 3.0, "cold_user"),
-]
-STATUS: list[tuple[Any, ...]] = [(1, "warm", 3, 2, None), (2, "cold", 0, 2, None)]
+YESTERDAY = DAY - timedelta(days=1)
 
 
-def batch(name: str, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([dict(zip(SCHEMAS[name].names, row, strict=True)) for row in rows], SCHEMAS[name])
-
-
-def staged(
-    root: Path,
-    run_id: str,
-    day: date = DAY,
-    lists: list[Any] = GOOD,
-    status: list[Any] = STATUS,
-    movies: tuple[int, ...] = (10, 11),
-) -> RunPartition:
-    catalogue = pa.table(
-        {
-            "movie_id": movies,
-            "title": [f"Movie {movie}" for movie in movies],
-            "available": [True] * len(movies),
-            "n_ratings": [1] * len(movies),
-        }
-    )
-    parts = [{"recommendations": batch("recommendations", lists), "user_status": batch("user_status", status)}]
-    return runs.stage(root / "runs", day, run_id, parts, SCHEMAS, {"movies": catalogue}, {})
-
-
-def rows_of(partitions: list[RunPartition]) -> dict[str, list[dict[str, Any]]]:
-    model = {
-        "model_version": "m",
-        "created_at": "2026-03-11",
-        "trained_through": "2026-03-11",
-        "digest": "d",
-        "status": "accepted",
-        "name": "basic",
-        "parameters": 1,
-    }
-    return {
-        "runs": [{"run_id": p.run_id, "as_of_date": str(p.as_of), "status": "published", "trigger": "manual", "started_at": "2026-03-11T00:00:00", "published_at": "2026-03-11T00:00:00", "model_version": "m", "top_n": 2} for p in partitions],
-        "run_inputs": [{"run_id": p.run_id, "path": "a", "sha256": "s", "bytes": 1, "rows": 1, "rows_used": 1, "rows_future": 0, "rows_rejected": 0} for p in partitions],
-        "models": [model],
-    }  # fmt: skip
-
-
-def publish(
-    root: Path, run_id: str, partitions: list[RunPartition], rows: dict[str, list[dict[str, Any]]] | None = None
-) -> warehouse.Published:
-    return warehouse.publish(root / "published", root / "recs.duckdb", run_id, partitions, rows or rows_of(partitions))
-
-
-def ask(root: Path, statement: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(root / "recs.duckdb"), read_only=True) as connection:
-        return connection.execute(statement).fetchall()
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published world that tests only read."""
+    root = tmp_path_factory.mktemp("shown")
+    publish(root, "r1", [staged(root, "r1")])
+    return root
 
 
 def test_any_duckdb_client_reads_what_was_published(tmp_path: Path) -> None:
@@ -99,29 +43,71 @@ def test_any_duckdb_client_reads_what_was_published(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "published").iterdir()] == ["recommendations-r1.duckdb"]
 
 
-BROKEN = {
+BROKEN: dict[str, dict[str, Any]] = {
     "rank_gaps": {"lists": [(1, 1, 10, 0.9, 4.5, "model"), (1, 3, 11, 0.8, 4.0, "model"), *GOOD[2:]]},
     "repeated_movies": {"lists": [(1, 1, 10, 0.9, 4.5, "model"), (1, 2, 10, 0.8, 4.0, "model"), *GOOD[2:]]},
     "rank_against_score": {"lists": [(1, 1, 10, 0.8, 4.5, "model"), (1, 2, 11, 0.9, 4.0, "model"), *GOOD[2:]]},
     "unexplained_short_lists": {"lists": GOOD[:3]},
     "lists_without_status": {"status": STATUS[:1]},
-    "unknown_movies": {"movies": (10,)},
+    "unknown_movies": {"movies": catalogue([10])},
 }
+BROKEN_OTHERWISE = [
+    ("rank_gaps", {"lists": [(1, 1, 10, 0.9, 4.5, "model"), (1, 1, 11, 0.9, 4.0, "model"), *GOOD[2:]]}),
+    ("rank_gaps", {"lists": [(1, 2, 10, 0.9, 4.5, "model"), (1, 3, 11, 0.8, 4.0, "model"), *GOOD[2:]]}),
+    ("lists_without_status", {"status": [*STATUS, STATUS[0]]}),
+    ("unexplained_short_lists", {"status": [*STATUS, (3, "cold", 0, 1, "catalogue_exhausted")]}),
+    ("unexplained_short_lists", {"status": [*STATUS, (3, "cold", 0, 0, None)]}),
+    ("unexplained_short_lists", {"status": [STATUS[0], (2, "cold", 0, 2, "catalogue_exhausted")]}),
+    (
+        "unexplained_short_lists",
+        {"lists": [(1, 3, 12, 0.1, 1.0, "model"), *GOOD], "status": [(1, "warm", 3, 3, None), STATUS[1]]},
+    ),
+    ("unknown_movies", {"movies": catalogue([10, 11], unavailable=[11])}),
+]
 
 
-@pytest.mark.parametrize("rule", BROKEN)
-def test_an_audit_rule_that_is_broken_stops_the_flip(tmp_path: Path, rule: str) -> None:
+@pytest.mark.parametrize(("rule", "world"), [*BROKEN.items(), *BROKEN_OTHERWISE])
+def test_an_audit_rule_that_is_broken_stops_the_flip(tmp_path: Path, rule: str, world: dict[str, Any]) -> None:
     publish(tmp_path, "r1", [staged(tmp_path, "r1")])
     with pytest.raises(AuditFailed, match=rule):
-        publish(tmp_path, "r2", [staged(tmp_path, "r2", **BROKEN[rule])])  # type: ignore[arg-type]
+        publish(tmp_path, "r2", [staged(tmp_path, "r2", **world)])
     assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r1",)]
     assert len(list((tmp_path / "published").iterdir())) == 1
 
 
-def test_a_row_without_lineage_stops_the_flip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["models", "run_inputs", "runs"])
+def test_a_row_without_lineage_stops_the_flip(tmp_path: Path, missing: str) -> None:
     partition = staged(tmp_path, "r1")
     with pytest.raises(AuditFailed, match="lineage"):
-        publish(tmp_path, "r1", [partition], rows_of([partition]) | {"models": []})
+        publish(tmp_path, "r1", [partition], rows_of([partition]) | {missing: []})
+    assert not (tmp_path / "recs.duckdb").exists()
+
+
+def test_a_run_that_is_not_called_published_stops_the_flip(tmp_path: Path) -> None:
+    partition = staged(tmp_path, "r1")
+    rows = rows_of([partition])
+    with pytest.raises(AuditFailed, match="lineage"):
+        publish(tmp_path, "r1", [partition], rows | {"runs": [rows["runs"][0] | {"status": "crashed"}]})
+
+
+def test_a_short_list_with_a_reason_is_fine(tmp_path: Path) -> None:
+    status = [STATUS[0], (2, "cold", 0, 1, "catalogue_exhausted"), (3, "cold", 0, 0, "catalogue_exhausted")]
+    assert publish(tmp_path, "r1", [staged(tmp_path, "r1", lists=GOOD[:3], status=status)]).rows == 3
+
+
+def test_a_movie_that_is_gone_today_may_stand_in_the_lists_of_yesterday(tmp_path: Path) -> None:
+    first = staged(tmp_path, "r1", YESTERDAY, movies=catalogue([10, 11, 12], title="Old"))
+    today = staged(
+        tmp_path,
+        "r2",
+        lists=[GOOD[0]],
+        status=[(1, "warm", 3, 1, "catalogue_exhausted")],
+        movies=catalogue([10, 11], unavailable=[11], title="New"),
+    )
+    publish(tmp_path, "r2", [first, today])
+    assert ask(tmp_path, "SELECT movie_id, title, available FROM movies ORDER BY movie_id") == [
+        (10, "New 10", True), (11, "New 11", False), (12, "Old 12", True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
@@ -136,7 +122,7 @@ def test_every_rule_in_the_folder_has_a_test() -> None:
 
 
 def test_an_open_connection_keeps_its_rows_and_a_new_one_sees_the_new(tmp_path: Path) -> None:
-    first = staged(tmp_path, "r1", date(2026, 3, 9))
+    first = staged(tmp_path, "r1", YESTERDAY)
     publish(tmp_path, "r1", [first])
     with duckdb.connect(str(tmp_path / "recs.duckdb"), read_only=True) as held:
         publish(tmp_path, "r2", [first, staged(tmp_path, "r2")])
@@ -169,20 +155,18 @@ def test_readers_never_fail_nor_see_half_a_publication(tmp_path: Path) -> None:
     assert published > 5
 
 
-def test_everything_published_says_what_it_is(tmp_path: Path) -> None:
-    publish(tmp_path, "r1", [staged(tmp_path, "r1")])
-    assert not ask(tmp_path, "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL AND NOT internal")
-    assert not ask(tmp_path, "SELECT view_name FROM duckdb_views() WHERE comment IS NULL AND NOT internal")
+def test_everything_published_says_what_it_is(shown: Path) -> None:
+    assert not ask(shown, "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL AND NOT internal")
+    assert not ask(shown, "SELECT view_name FROM duckdb_views() WHERE comment IS NULL AND NOT internal")
     tables = "SELECT table_name FROM duckdb_tables() WHERE NOT internal"
     assert not ask(
-        tmp_path,
+        shown,
         f"SELECT table_name, column_name FROM duckdb_columns() WHERE comment IS NULL AND table_name IN ({tables})",
     )
 
 
-def test_clients_from_duckdb_1_5_on_can_read_the_file(tmp_path: Path) -> None:
-    publish(tmp_path, "r1", [staged(tmp_path, "r1")])
-    (tags,) = ask(tmp_path, "SELECT tags FROM duckdb_databases() WHERE NOT internal")
+def test_clients_from_duckdb_1_5_on_can_read_the_file(shown: Path) -> None:
+    (tags,) = ask(shown, "SELECT tags FROM duckdb_databases() WHERE NOT internal")
     assert "v1.5" in str(tags)
 
 
@@ -200,17 +184,17 @@ def test_rollback_goes_back_and_no_further_than_there_is(tmp_path: Path) -> None
     "statement",
     ["DROP TABLE runs", "SELECT 1; SELECT 2", "COPY runs TO 'x'", "ATTACH 'x' AS y", "INSTALL httpfs", "SET threads = 1",
      "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM 'x.parquet'", "PRAGMA database_list; SELECT 1", "", "SELEC 1",
-     "CREATE TABLE x (a INT)"],
+     "CREATE TABLE x (a INT)", "CHECKPOINT", "CALL pragma_version()", "EXPORT DATABASE 'x'", "LOAD httpfs", "RESET threads",
+     "WITH gone AS (DELETE FROM runs RETURNING *) SELECT * FROM gone", "EXPLAIN SELECT 1", "SELECT * FROM read_csv('x')",
+     "SELECT * FROM glob('/*')", "SELECT * FROM read_parquet('https://example.org/x.parquet')"],
 )  # fmt: skip
-def test_the_reader_takes_one_select_and_nothing_else(tmp_path: Path, statement: str) -> None:
-    publish(tmp_path, "r1", [staged(tmp_path, "r1")])
-    with warehouse.reader(tmp_path / "recs.duckdb") as connection, pytest.raises(QueryRefused):
+def test_the_reader_takes_one_select_and_nothing_else(shown: Path, statement: str) -> None:
+    with warehouse.reader(shown / "recs.duckdb") as connection, pytest.raises(QueryRefused):
         warehouse.select(connection, statement, 100, 5)
 
 
-def test_a_query_ends_at_its_limits(tmp_path: Path) -> None:
-    publish(tmp_path, "r1", [staged(tmp_path, "r1")])
-    with warehouse.reader(tmp_path / "recs.duckdb") as connection:
+def test_a_query_ends_at_its_limits(shown: Path) -> None:
+    with warehouse.reader(shown / "recs.duckdb") as connection:
         with pytest.raises(QueryRefused, match="more than 10 rows"):
             warehouse.select(connection, "SELECT * FROM range(11)", 10, 5)
         with pytest.raises(QueryRefused, match="longer than 0.3 s"):
@@ -220,19 +204,222 @@ def test_a_query_ends_at_its_limits(tmp_path: Path) -> None:
         assert warehouse.select(connection, "SELECT 7 AS seven", 10, 5) == (["seven"], [(7,)])
 
 
-def test_a_stage_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    def cut() -> Any:
-        yield {"recommendations": batch("recommendations", GOOD)}
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        runs.stage(tmp_path / "runs", DAY, "r1", cut(), SCHEMAS, {}, {})
-    assert not list(tmp_path.rglob("*.*"))
+@pytest.mark.parametrize("statement", ["FROM freshness", "SHOW TABLES;", "WITH a AS (SELECT 1) FROM a", "VALUES (1)"])
+def test_the_reader_takes_a_select_in_any_of_its_forms(shown: Path, statement: str) -> None:
+    with warehouse.reader(shown / "recs.duckdb") as connection:
+        columns, rows = warehouse.select(connection, statement, 100, 5)
+    assert rows
+    assert len(columns) == len(rows[0])
 
 
-def test_the_digest_does_not_depend_on_the_borders_of_batches(tmp_path: Path) -> None:
-    whole = staged(tmp_path, "r1").record["output_digest"]
-    single = ({"recommendations": batch("recommendations", [row])} for row in GOOD)
-    apart = runs.stage(tmp_path / "runs", DAY, "r2", single, {"recommendations": SCHEMAS["recommendations"]}, {}, {})
-    assert apart.record["output_digest"] == whole
-    assert [partition.run_id for partition in runs.partitions(tmp_path / "runs")] == ["r2"]
+@pytest.mark.parametrize(
+    "statement",
+    ["SET threads = 1", "SET lock_configuration = false", "SET enable_external_access = true", "ATTACH '/tmp/x.duckdb' AS x",
+     "SELECT * FROM read_text('/etc/passwd')", "COPY runs TO '/tmp/x.csv'", "INSTALL httpfs", "DELETE FROM runs"],
+)  # fmt: skip
+def test_a_reader_cannot_open_itself_up(shown: Path, statement: str) -> None:
+    with warehouse.reader(shown / "recs.duckdb") as connection, pytest.raises(duckdb.Error):
+        connection.execute(statement).fetchall()
+
+
+def test_two_readers_in_one_process_do_not_disturb_each_other(shown: Path) -> None:
+    link = shown / "recs.duckdb"
+    with warehouse.reader(link) as one:
+        with warehouse.reader(link) as other:
+            assert warehouse.select(other, "SELECT 1", 1, 5)[1] == [(1,)]
+        assert warehouse.select(one, "SELECT 2", 1, 5)[1] == [(2,)]
+
+
+def test_before_the_first_publication_there_is_nothing_to_read(tmp_path: Path) -> None:
+    link = tmp_path / "recs.duckdb"
+    for look in (lambda: warehouse.reader(link).__enter__(), lambda: warehouse.rollback(tmp_path / "published", link)):
+        with pytest.raises(NotFound, match="nothing has been published yet"):
+            look()
+    assert warehouse.current(link) is None
+    assert warehouse.versions(tmp_path / "published") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no database"])
+def test_a_published_file_that_is_no_database_is_named(tmp_path: Path, content: bytes) -> None:
+    file = publish(tmp_path, "r1", [staged(tmp_path, "r1")]).path
+    file.unlink()
+    file.write_bytes(content)
+    with pytest.raises(CorruptState, match=r"recommendations-r1\.duckdb cannot be opened"):
+        warehouse.reader(tmp_path / "recs.duckdb").__enter__()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damage_that_shows_only_when_a_table_is_read_is_named(tmp_path: Path, damage: str) -> None:
+    file = publish(tmp_path, "r1", [staged(tmp_path, "r1")]).path
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        del content[len(content) // 3 :]
+    else:
+        content[600_000:1_300_000:9000] = bytes(255 - byte for byte in content[600_000:1_300_000:9000])
+    file.unlink()
+    file.write_bytes(content)
+    for ask_it in (
+        lambda connection: warehouse.select(connection, "SELECT * FROM recommendations", 10, 5),
+        lambda connection: connection.execute("SELECT * FROM recommendations").fetchall(),
+    ):
+        with (
+            pytest.raises(CorruptState, match=r"recommendations-r1\.duckdb (is damaged|cannot be opened)"),
+            warehouse.reader(tmp_path / "recs.duckdb") as connection,
+        ):
+            ask_it(connection)
+
+
+@pytest.mark.parametrize("table", ["recommendations", "user_status", "movies"])
+def test_a_partition_that_was_damaged_is_not_published(tmp_path: Path, table: str) -> None:
+    first, second = staged(tmp_path, "r1", YESTERDAY), staged(tmp_path, "r2")
+    publish(tmp_path, "r1", [first])
+    path = first.path(table)
+    content = path.read_bytes()
+    for damaged in (content[:60] + bytes([content[60] ^ 4]) + content[61:], content[:-9], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptState, match=rf"run=r1/{table}\.parquet"):
+            publish(tmp_path, "r2", [first, second])
+    assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r1",)]
+
+
+def test_the_type_of_ids_in_a_damaged_partition_is_an_error_of_the_state(tmp_path: Path) -> None:
+    partition = staged(tmp_path, "r1")
+    partition.path("recommendations").write_bytes(b"PAR1")
+    with pytest.raises(CorruptState, match="recommendations"):
+        warehouse.id_types(partition)
+
+
+def test_a_file_with_other_rows_than_were_staged_is_not_published(tmp_path: Path) -> None:
+    partition = staged(tmp_path, "r1")
+    partition.record["rows"]["recommendations"] += 1
+    with pytest.raises(AuditFailed, match="holds 4 rows, expected 5"):
+        publish(tmp_path, "r1", [partition])
+    assert os.listdir(tmp_path / "published") == []
+
+
+def test_ids_that_are_text_are_published_as_text(tmp_path: Path) -> None:
+    lists = [("007", 1, "b'1", 0.9, 4.5, "model"), ("7", 1, "a", 0.9, 4.5, "model")]
+    status = [(user, "warm", 1, 1, "catalogue_exhausted") for user in ("007", "7")]
+    publish(tmp_path, "r1", [staged(tmp_path, "r1", lists=lists, status=status, movies=catalogue(["a", "b'1"]))])
+    assert ask(tmp_path, "SELECT user_id, movie_id, title FROM current_recommendations ORDER BY user_id") == [
+        ("007", "b'1", "Movie b'1"),
+        ("7", "a", "Movie a"),
+    ]
+    with warehouse.reader(tmp_path / "recs.duckdb") as connection:
+        assert [row["movie_id"] for row in warehouse.of_user(connection, "one_list", "007")] == ["b'1"]
+
+
+def test_a_user_whose_id_is_a_number_is_found_only_as_it_is_written(shown: Path) -> None:
+    with warehouse.reader(shown / "recs.duckdb") as connection:
+        found = {
+            user: len(warehouse.of_user(connection, "one_list", user)) for user in ("1", "01", " 1", "3", "x", "1e0")
+        }
+    assert found == {"1": 2, "01": 0, " 1": 0, "3": 0, "x": 0, "1e0": 0}
+
+
+def test_views_tell_what_changed_between_two_dates(tmp_path: Path) -> None:
+    first = staged(tmp_path, "r1", YESTERDAY)
+    lists = [
+        (1, 1, 11, 0.9, 4.5, "model"),
+        (1, 2, 12, 0.8, 4.0, "model"),
+        (2, 1, 11, 0.7, 3.5, "model"),
+        (2, 2, 10, 0.7, 3.0, "model"),
+    ]
+    publish(tmp_path, "r2", [first, staged(tmp_path, "r2", lists=lists, movies=catalogue([10, 11, 12]))])
+    changes = "SELECT user_id, movie_id, old_rank, new_rank, change FROM recommendation_changes ORDER BY ALL"
+    assert ask(tmp_path, changes) == [
+        (1, 10, 1, None, "left"),
+        (1, 11, 2, 1, "up"),
+        (1, 12, None, 2, "entered"),
+        (2, 10, 2, 2, "same"),
+        (2, 11, 1, 1, "same"),
+    ]
+    exposed = "SELECT movie_id, n_users, share FROM movie_exposure WHERE as_of_date = '2026-03-10' ORDER BY movie_id"
+    assert ask(tmp_path, exposed) == [(10, 1, 0.25), (11, 2, 0.5), (12, 1, 0.25)]
+    assert ask(tmp_path, "SELECT count(*), count(DISTINCT as_of_date) FROM current_recommendations") == [(4, 1)]
+
+
+def test_rows_are_stored_by_date_user_and_rank(tmp_path: Path) -> None:
+    publish(tmp_path, "r2", [staged(tmp_path, "r1", YESTERDAY), staged(tmp_path, "r2")])
+    rows = ask(tmp_path, "SELECT as_of_date, user_id, rank FROM recommendations ORDER BY rowid")
+    assert rows == sorted(rows)
+
+
+def test_published_files_are_read_only_and_nothing_lies_beside_them(tmp_path: Path) -> None:
+    for run_id in ("r1", "r2", "r3"):
+        publish(tmp_path, run_id, [staged(tmp_path, run_id)])
+    files = sorted((tmp_path / "published").iterdir())
+    assert [path.name for path in files] == [f"recommendations-r{number}.duckdb" for number in (1, 2, 3)]
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o440"}
+    assert os.readlink(tmp_path / "recs.duckdb") == "published/recommendations-r3.duckdb"
+    assert sorted(os.listdir(tmp_path)) == ["published", "recs.duckdb", "runs"]
+
+
+def test_pruning_keeps_the_newest_files_and_the_one_in_use(tmp_path: Path) -> None:
+    link, root = tmp_path / "recs.duckdb", tmp_path / "published"
+    for run_id in ("r1", "r2", "r3", "r4"):
+        publish(tmp_path, run_id, [staged(tmp_path, run_id)])
+    assert warehouse.rollback(root, link, to="r1") == ("r4", "r1")
+    assert [warehouse.run_id_of(path) for path in warehouse.prune(root, link, 2)] == ["r2"]
+    assert [warehouse.run_id_of(path) for path in warehouse.versions(root)] == ["r1", "r3", "r4"]
+    assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r1",)]
+    with pytest.raises(NotFound, match="of run r2"):
+        warehouse.rollback(root, link, to="r2")
+    with pytest.raises(NotFound, match="before the current one"):
+        warehouse.rollback(root, link)
+    assert warehouse.rollback(root, link, to="r4") == ("r1", "r4")
+
+
+def test_a_folder_with_a_quote_in_its_name_is_published_into(tmp_path: Path) -> None:
+    root = tmp_path / "it's; DROP TABLE runs;--"
+    publish(root, "r1", [staged(root, "r1")])
+    assert ask(root, "SELECT count(*) FROM runs") == [(1,)]
+
+
+def test_what_a_user_has_rated_is_counted_in_a_staged_partition(tmp_path: Path) -> None:
+    rated = pa.table({"user_id": [1, 1, 2, 9], "movie_id": [10, 99, 10, 11]})
+    assert warehouse.rated_before(staged(tmp_path, "r1"), rated) == 2
+
+
+PUBLISH = """
+import sys; from pathlib import Path; import worlds
+root = Path(sys.argv[1])
+for number in range(int(sys.argv[2]), int(sys.argv[3])):
+    print(number, flush=True)
+    worlds.publish(root, f"r{number:03}", [worlds.staged(root, f"r{number:03}")])
+"""
+
+
+def publisher(root: Path, first: int, end: int, before: str = "") -> subprocess.Popen[str]:
+    """A process that publishes runs `first` to `end`."""
+    command = [sys.executable, "-c", before + PUBLISH, str(root), str(first), str(end)]
+    here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_disk_that_fills_up_while_building_changes_nothing(tmp_path: Path) -> None:
+    publish(tmp_path, "r000", [staged(tmp_path, "r000")])
+    full = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    with publisher(tmp_path, 1, 2, full + "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n") as process:
+        _, complaint = process.communicate()
+    assert "DiskFailed: cannot build" in complaint
+    assert "recommendations-r001.duckdb" in complaint
+    assert os.listdir(tmp_path / "published") == ["recommendations-r000.duckdb"]
+    assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r000",)]
+
+
+@pytest.mark.slow
+def test_a_publisher_killed_at_any_moment_leaves_a_whole_file_and_needs_no_hand(tmp_path: Path) -> None:
+    publish(tmp_path, "r000", [staged(tmp_path, "r000")])
+    moment = random.Random(3)
+    for turn in range(5):
+        with publisher(tmp_path, turn * 100 + 1, turn * 100 + 100) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(moment.uniform(0, 0.6))
+            process.send_signal(signal.SIGKILL)
+        assert ask(tmp_path, "SELECT count(*), count(DISTINCT run_id) FROM recommendations") == [(4, 1)]
+        atomic.sweep(tmp_path)
+        publish(tmp_path, f"r{turn}99", [staged(tmp_path, f"r{turn}99")])
+        assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [(f"r{turn}99",)]
+        assert {path.suffix for path in (tmp_path / "published").iterdir()} == {".duckdb"}
