@@ -95,7 +95,7 @@ def _beside(configured: str, in_lake: Path, own_ratings: str) -> Path | None:
 
 
 def _verdicts(found: stored.Ratings) -> list[dict[str, Any]]:
-    rows = sum(file["rows"] for file in found.files)
+    rows = sum(file["rows"] - file["rows_future"] for file in found.files)
     rejected = sum(file["rows_rejected"] for file in found.files)
     return [
         {
