@@ -20,6 +20,7 @@ from apscheduler import events
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 
 log = logging.getLogger(__name__)
 
@@ -289,7 +290,10 @@ def _plan(
         add()
     else:
         scheduler.add_listener(add, events.EVENT_JOB_EXECUTED | events.EVENT_JOB_ERROR)
-        scheduler.add_job(lambda _: catch_up(), args=(first,), id="catch_up", misfire_grace_time=None)
+        # Not a one-off job: APScheduler removes that as it starts, and its thread dies if it is stopped just then.
+        once = IntervalTrigger(weeks=52 * 100, timezone=UTC)
+        now = datetime.now(UTC)
+        scheduler.add_job(lambda _: catch_up(), once, (now,), id="catch_up", next_run_time=now, misfire_grace_time=None)
 
 
 def _wait(scheduler: BackgroundScheduler, stop: Stop) -> int | None:

@@ -77,6 +77,8 @@ class Nights:
         self.child = subprocess.Popen(
             [*self.command, "nightly", "--date", str(day), "--trigger", "schedule"], stdout=subprocess.DEVNULL
         )
+        if self.stopping.is_set():  # `stop` came while the child was being started, and did not see it
+            _end(self.child)
         try:
             return self.child.wait(self.settings.schedule.timeout_hours * 3600)
         except subprocess.TimeoutExpired:

@@ -1,66 +1,12 @@
-"""The figures of the article, on its own data and split; and what leaves with a model: its errors, its export, its bytes."""
+"""The figures of the article, on its own data and split."""
 
-import hashlib
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import real_data, small_world
+from conftest import real_data
 
-from recommender import evaluate, export, split, train
-from recommender.config import Recipe, recipe
-from recommender.train import Trained
+from recommender import evaluate, split, train
+from recommender.config import recipe
 from storage import grouplens
-
-SMALL = {"embedding_dimension": 4, "hidden_units": (8, 4), "batch_size": 128, "epochs": 4}
-
-
-def digest(trained: Trained) -> str:
-    return hashlib.sha256(b"".join(weight.tobytes() for weight in trained.weights.values())).hexdigest()
-
-
-def fit(chosen: Recipe, **more: object) -> Trained:
-    return train.train(small_world().ratings, chosen, **more)  # type: ignore[arg-type]
-
-
-def test_the_same_seed_gives_the_same_bytes_in_another_process() -> None:
-    script = "import test_article as t; from recommender.config import recipe; print(t.digest(t.fit(recipe('basic', **t.SMALL))))"
-    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent)
-    assert other.stdout.strip() == digest(fit(recipe("basic", **SMALL)))
-    assert digest(fit(recipe("basic", **SMALL, seed=7))) != other.stdout.strip()
-
-
-def test_errors_are_measured_as_by_hand() -> None:
-    at = pa.array(np.arange(4), pa.timestamp("us", "UTC"))
-    held = pa.table({"user_id": [1, 1, 2, 9], "movie_id": [1, 8, 2, 1], "rating": [5.0, 3.0, 1.0, 2.0], "rated_at": at})
-    known = pa.table({"user_id": [1, 2], "movie_id": [1, 2], "rating": [4.0, 2.0], "rated_at": at[:2]})
-    found = {
-        (m.segment, m.metric): (m.value, m.n) for m in evaluate.rating_error(np.full(4, 3.0, np.float32), held, known)
-    }
-    assert found["all", "rmse"] == (pytest.approx((9 / 4) ** 0.5), 4)
-    assert found["warm", "mae"] == (2.0, 2)
-    assert found["cold_user", "rmse"] == (1.0, 1)
-    assert found["cold_movie", "rmse"] == (0.0, 1)
-
-
-@pytest.mark.slow
-def test_the_exported_model_answers_as_the_scorer_does(tmp_path: Path) -> None:
-    trained = fit(recipe("basic", **SMALL))
-    assert export.saved_model(trained, tmp_path / "saved") == ["user_id", "movie_id"]
-    script = (
-        f"import sys, tensorflow as tf\nserved = tf.saved_model.load({str(tmp_path / 'saved')!r}).signatures['serving_default']\n"
-        "answer = served(user_id=tf.constant(['1', '2', 'nobody']), movie_id=tf.constant(['3', '4', '5']))\n"
-        "print(answer['predicted_rating'].numpy().tolist(), 'tensorflow_recommenders' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    at = pa.array([0, 0, 0], pa.timestamp("us", "UTC"))
-    asked = pa.table({"user_id": [1, 2, -1], "movie_id": [3, 4, 5], "rating": [0.0, 0.0, 0.0], "rated_at": at})
-    numbers, loaded = done.stdout.rsplit(" ", 1)
-    np.testing.assert_allclose(np.array(eval(numbers)), trained.predict(asked), atol=1e-5)
-    assert loaded.strip() == "False"
 
 
 def article(name: str) -> dict[str, float]:

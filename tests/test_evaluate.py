@@ -57,9 +57,10 @@ def test_biases_are_those_by_hand() -> None:
 
 
 def test_a_users_bias_is_taken_from_what_the_movies_leave() -> None:
-    """Mean 3. Movie 1: (1 + 2) / 7, movie 2: (-1 - 2) / 7; user 1: (1 - 3/7 - 1 + 3/7) / 7 = 0, and so is user 2."""
-    train = ratings([1, 1, 2, 2], [1, 2, 1, 2], [4.0, 2.0, 5.0, 1.0])
-    assert evaluate.biases(train, train).tolist() == pytest.approx([3 + 3 / 7, 3 - 3 / 7] * 2)
+    """Mean 4. Movie 1: (0 + 1) / 7, movie 2: -1 / 6. Users: (0 - 1/7) / 6, (1 - 1/7) / 6, (-1 + 1/6) / 6."""
+    train = ratings([1, 2, 3], [1, 1, 2], [4.0, 5.0, 3.0])
+    expected = [4 + 1 / 7 - 1 / 42, 4 + 1 / 7 + 1 / 7, 4 - 1 / 6 - 5 / 36]
+    assert evaluate.biases(train, train).tolist() == pytest.approx(expected)
 
 
 def test_biases_stay_on_the_scale_of_training() -> None:

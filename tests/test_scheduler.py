@@ -14,7 +14,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +25,8 @@ ROOT = Path(scheduler.__file__).parent
 WEEK = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 ZONES = ("America/New_York", "Europe/Paris", "Europe/Berlin", "Australia/Lord_Howe", "UTC")
 SUNDAY = datetime(2026, 11, 1, tzinfo=UTC)
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 # --- what an expression means -----------------------------------------------------------------------------------
@@ -367,7 +368,7 @@ def test_job_gets_its_fire_time_in_the_zone_of_the_schedule(
     monkeypatch: pytest.MonkeyPatch, in_background: Callable[..., scheduler.Stop]
 ) -> None:
     due = datetime.now(ZoneInfo("Asia/Tokyo")) + timedelta(seconds=0.2)
-    use_trigger(monkeypatch, DateTrigger(due))
+    use_trigger(monkeypatch, IntervalTrigger(hours=1, start_date=due))
     fired: list[datetime] = []
     in_background(fired.append)
     assert eventually(lambda: fired)
@@ -379,7 +380,7 @@ def test_run_past_its_grace_is_reported_missed_and_not_made_up(
     monkeypatch: pytest.MonkeyPatch, in_background: Callable[..., scheduler.Stop], caplog: pytest.LogCaptureFixture
 ) -> None:
     due = datetime.now(UTC) + timedelta(seconds=0.1)
-    use_trigger(monkeypatch, DateTrigger(due))
+    use_trigger(monkeypatch, IntervalTrigger(hours=1, start_date=due))
     fired: list[datetime] = []
     in_background(fired.append, catch_up=lambda: time.sleep(1.4), grace=timedelta(seconds=1))
     assert eventually(lambda: named(caplog, "schedule.missed"))

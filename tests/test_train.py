@@ -1,7 +1,11 @@
 """Training: what is kept, what is measured, and what must not matter."""
 
 import dataclasses
+import hashlib
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +55,17 @@ def test_training_goes_on_from_any_epoch_as_if_it_had_not_stopped(changes: dict[
         assert seen == list(whole.history[len(state["history"]) :])
 
 
+def digest(trained: Trained) -> str:
+    """Hash of all weights, in order."""
+    return hashlib.sha256(b"".join(weight.tobytes() for weight in trained.weights.values())).hexdigest()
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process() -> None:
+    script = "import test_train as t; print(t.digest(t.train(t.world().train, t.tiny())))"
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert other.stdout.strip() == digest(train(world().train, tiny())), other.stderr
+
+
 def test_the_seed_decides_the_weights() -> None:
     first, again, other = (train(world().train, tiny(seed=seed)) for seed in (1, 1, 2))
     assert same_bytes(first, again)
@@ -87,6 +102,8 @@ def test_patience_keeps_the_weights_of_the_best_epoch() -> None:
     assert len(trained.history) == best + 1 + 2 < 60
     assert all(np.array_equal(trained.weights[name], kept.states[best][name]) for name in trained.weights)
     assert not np.array_equal(trained.weights["weight/000"], kept.states[-1]["weight/000"])
+    resumed = train(few, chosen, holdout=world().test, checkpoints=Kept(kept.states[best + 1]))
+    assert same_bytes(resumed, trained)
 
 
 def test_a_model_learns_what_users_and_movies_have_in_common() -> None:
