@@ -2,11 +2,10 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any, Literal
 
-from jobs import exits, publish
+from jobs import exits
 from jobs import run as journals
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
@@ -23,7 +22,6 @@ def backfill(
     last: date,
     only: Only = "missing",
     options: Options = Options(),  # noqa: B008 (frozen)
-    on_date: Callable[[dict[str, Any]], None] = lambda outcome: None,
 ) -> dict[str, Any]:
     """Run the wanted dates of `first`..`last`; returns each with its status, and how many failed.
 
@@ -41,20 +39,18 @@ def backfill(
             logger.error("backfill.failed", extra={"as_of": str(day), "why": str(error)})
             outcome = {"as_of_date": str(day), "status": "failed", "error": str(error), "exit_code": exits.code(error)}
         outcomes.append(outcome)
-        on_date(outcome)
     failed = sum(outcome["status"] == "failed" for outcome in outcomes)
     return {"from": str(first), "to": str(last), "only": only, "dates": outcomes, "failed": failed}
 
 
 def wanted(settings: Settings, first: date, last: date, only: Only) -> list[date]:
-    """The dates to run: those without a published list, those whose newest run failed, or all."""
+    """The dates to run: those that were never published or were rolled back, those whose newest run failed, or all."""
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     if only == "all":
         return days
-    newest = {record["as_of_date"]: record["status"] for record in journals.records(settings.journal, settings.lock)}
+    records = journals.records(settings.journal, settings.lock)
     if only == "failed":
+        newest = {record["as_of_date"]: record["status"] for record in records}
         return [day for day in days if newest.get(str(day)) in ("failed", "crashed", "refused", "cancelled")]
-    done = {partition.as_of for partition in publish.staged(settings)} | {
-        date.fromisoformat(day) for day, status in newest.items() if status in ("published", "unchanged")
-    }
-    return [day for day in days if day not in done]
+    done = {record["as_of_date"] for record in records if record["status"] == "published"}
+    return [day for day in days if str(day) not in done]

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,11 +94,10 @@ class Job(click.Command):
             ctx.exit(code[0])
 
 
-def settings_of(ctx: click.Context, **flags: Any) -> Settings:
-    """The settings of this call; `flags` are dotted keys with __ for the dot."""
+def settings_of(ctx: click.Context, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of this call; `flags` are dotted keys, None where a flag was not given."""
     given = ctx.find_root().obj
-    dotted = {key.replace("__", "."): value for key, value in flags.items()}
-    return configuration.load(config_of(ctx), os.environ, {"state_dir": given["state_dir"], **dotted})
+    return configuration.load(config_of(ctx), os.environ, {"state_dir": given["state_dir"], **(flags or {})})
 
 
 def config_of(ctx: click.Context) -> Path | None:

@@ -20,18 +20,22 @@ DATE = click.option(
 WAIT = click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another run to end.")
 
 
+SEED = click.option("--seed", type=int, help="Seed of the training.")
+FORCE = [
+    click.option("--force", is_flag=True, help="Score again what is already there; use a model that the gate refuses."),
+    click.option("--reason", help="Why --force; recorded."),
+]
+
+
 def _run_options(command: Any) -> Any:
     options = [
-        click.option("--model", default="train", show_default=True, help="train, champion, or a version."),
-        click.option(
-            "--force", is_flag=True, help="Score again what is already there; use a model that the gate refuses."
-        ),
-        click.option("--reason", help="Why --force; recorded."),
+        click.option("--model", default="train", show_default=True, help="train (or retrain), champion, or a version."),
+        *FORCE,
         click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
         click.option("--top-n", type=int, help="Movies per user."),
         click.option("--batch-size", type=int, help="Users scored at once; never changes the result."),
         click.option("--include-seen", is_flag=True, default=None, help="Recommend rated movies, too."),
-        click.option("--seed", type=int, help="Seed of the training."),
+        SEED,
         click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),
         WAIT,
     ]
@@ -113,13 +117,13 @@ def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -
     from jobs.nightly import Options, nightly
     from jobs.progress import Progress
 
-    flags = {
-        "top_n": "score__top_n",
-        "batch_size": "score__batch_size",
-        "include_seen": "score__include_seen",
-        "seed": "model__seed",
+    keys = {
+        "top_n": "score.top_n",
+        "batch_size": "score.batch_size",
+        "include_seen": "score.include_seen",
+        "seed": "model.seed",
     }
-    settings = settings_of(ctx, **{flags[name]: options.pop(name) for name in flags if name in options})
+    settings = settings_of(ctx, {keys[name]: options.pop(name) for name in keys if name in options})
     force, reason = options.pop("force", False), options.pop("reason", None)
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT: it is recorded with the run")
@@ -140,7 +144,10 @@ def check(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 
 @recjob.command(cls=Job)
 @DATE
-@_run_options
+@FORCE[0]
+@FORCE[1]
+@SEED
+@WAIT
 @click.pass_context
 def train(ctx: click.Context, /, word: str, **options: Any) -> Answer:
     """Retrain as of a date: measure, judge, register; nothing is scored."""

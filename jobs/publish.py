@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -29,7 +28,7 @@ def publish(settings: Settings, journal: Journal) -> Published:
     Raises `AuditFailed`, and then readers still see what they saw.
     """
     with journal.step("publish") as step:
-        now = _now()
+        now = journals.now()
         journal.note(published_at=now)
         history = journals.records(settings.journal, settings.lock)
         partitions = _publishable(settings)
@@ -121,7 +120,3 @@ def _models(settings: Settings, partitions: Sequence[RunPartition]) -> list[dict
         | {"model_version": version_of, "alias": "champion" if version_of == crowned else None}
         for version_of, manifest in sorted(manifests.items())
     ]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")

@@ -37,10 +37,10 @@ class Run:
 
 def new_run(as_of: date, zone: str, trigger: Trigger = "manual") -> Run:
     """A run for `as_of`, starting now."""
-    now = datetime.now(UTC)
+    start = datetime.now(UTC)
     return Run(
         as_of,
-        f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}",
+        f"{start:%Y%m%dT%H%M%S}{start.microsecond // 1000:03d}Z-{secrets.token_hex(3)}",
         watermark(as_of, zone),
         trigger,
     )
@@ -75,7 +75,7 @@ class Journal:
             "as_of_date": str(run.as_of),
             "trigger": run.trigger,
             "status": "running",
-            "started_at": _now(),
+            "started_at": now(),
             "pid": os.getpid(),
             "steps": [],
             **facts,
@@ -88,7 +88,7 @@ class Journal:
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Record the beginning, end, time and memory of a step."""
-        entry: dict[str, Any] = {"step": name, "attempt": 1, "status": "running", "started_at": _now()}
+        entry: dict[str, Any] = {"step": name, "attempt": 1, "status": "running", "started_at": now()}
         self._steps.append(entry)
         self._write()
         step, began = Step(), time.perf_counter()
@@ -100,7 +100,7 @@ class Journal:
             raise
         finally:
             entry |= {
-                "finished_at": _now(),
+                "finished_at": now(),
                 "seconds": round(time.perf_counter() - began, 3),
                 "rows": step.rows,
                 "peak_rss_mb": peak_rss_mb(),
@@ -117,7 +117,7 @@ class Journal:
 
     def finish(self, status: str, **facts: Any) -> None:
         """Close the record."""
-        self.record |= {"status": status, "finished_at": _now(), "peak_rss_mb": peak_rss_mb(), "exit_code": 0, **facts}
+        self.record |= {"status": status, "finished_at": now(), "peak_rss_mb": peak_rss_mb(), "exit_code": 0, **facts}
         self._write()
         log.belongs_to(None)
 
@@ -184,5 +184,6 @@ def _living(pid: int) -> bool:
     return True
 
 
-def _now() -> str:
+def now() -> str:
+    """This instant as it is recorded everywhere: UTC, ISO 8601, without an offset."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")

@@ -2,9 +2,9 @@
 
 import dataclasses
 import logging
-from datetime import UTC, datetime
 from typing import Any
 
+from jobs import run as journals
 from jobs.inputs import Night
 from jobs.run import Journal, Run
 from jobs.settings import Settings
@@ -130,7 +130,7 @@ def _register(
     version = f"{run.as_of:%Y%m%d}-{models.digest(recipe, trained.weights, ids)[:8]}"
     manifest = {
         "name": settings.model.name,
-        "created_at": datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00"),
+        "created_at": journals.now(),
         "trained_through": run.watermark.isoformat().removesuffix("+00:00"),
         "status": status,
         "note": None,

@@ -1,10 +1,11 @@
-"""The Arrow schemas at the borders: names, types and units of every column. No data, no files."""
+"""The Arrow schemas at the borders: names, types and units of every column. No data, no files.
+
+Ids are int64 or string and keep the type of their source, from the ratings file to the published table.
+"""
 
 import pyarrow as pa
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
-ID_TYPES = (pa.int64(), pa.string())
-"""Ids keep the type of their source, from the ratings file to the published table."""
 
 
 def ratings(user_id: pa.DataType, movie_id: pa.DataType) -> pa.Schema:

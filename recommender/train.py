@@ -207,7 +207,7 @@ class _Fit:
 
 
 def _batches(pairs: Pairs, order: NDArray[np.int64], size: int) -> Iterator[dict[str, Any]]:
-    """Slices of the arrays in the given order; per-element pipelines cost three times the step itself."""
+    """Slices of the arrays in the given order: nothing here handles one rating at a time."""
     shuffled = {key: column[order] for key, column in pairs.items()}
     for start in range(0, len(order), size):
         yield {key: tf.constant(column[start : start + size]) for key, column in shuffled.items()}

@@ -1,5 +1,5 @@
 -- The published tables, schema_version 1. $user_id and $movie_id are the types of the ids in the source: BIGINT or VARCHAR.
--- Times are UTC. No index and no key: `audit/` proves what they would promise, and a sorted table answers faster without.
+-- Times are UTC. No index and no key: `audit/` proves what they would promise, and the rows are sorted.
 
 CREATE TABLE schema_info (
   schema_version INTEGER NOT NULL,

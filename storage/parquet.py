@@ -9,7 +9,7 @@ from storage import atomic
 from storage.errors import InvalidInput
 
 ROW_GROUP = 122_880
-"""Rows; DuckDB's own row group. One row more doubles the size of the published file."""
+"""Rows; as many as a row group of DuckDB has."""
 _UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 """What damaged files raise; the last where the name of a column is damaged."""
 

@@ -191,6 +191,7 @@ def _translated(tfds: Any, tf: Any, path: Path, version: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _native_stderr_held() -> Iterator[None]:
     """Keep TensorFlow's start-up lines, which native code writes to file descriptor 2, off the screen unless it fails."""
+    # As in recommender/tensorflow.py, which storage may not import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # training in this process needs Keras 2, and asks only once
     sys.stderr.flush()

@@ -23,7 +23,7 @@ from storage.runs import RunPartition
 
 SCHEMA_VERSION = 1
 _FORMAT = "v1.5.0"
-"""DuckDB's own file format version: clients from 1.5 on can read it, at no cost in size or speed."""
+"""DuckDB's own file format version: clients from 1.5 on can read it."""
 _OTHER = "recjob rollback, or score the date again"
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
