@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jobs import exits, lookups
+from jobs import exits, experiments, lookups
 from jobs.cli import COMMON, Answer, AsOf, Job, config_of, day_of, settings_of
 
 DATE = click.option(
@@ -251,7 +251,9 @@ def schedule_next(ctx: click.Context, count: int) -> Answer:
 @recjob.command(cls=Job)
 @click.argument("name", required=False)
 @click.option("--model", help="basic, tuned.  [default: the configured model]")
-@click.option("--split", type=click.Choice(["time-range", "newest", "random"]), default="newest", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["time-range", "newest", "last", "random"]), default="newest", show_default=True
+)
 @click.option(
     "--movie-key",
     type=click.Choice(["movie_id", "title"]),
@@ -287,5 +289,5 @@ def evaluate(
     return done, show.evaluation(done)
 
 
-for _command in lookups.LOOKUPS:
+for _command in (*experiments.EXPERIMENTS, *lookups.LOOKUPS):
     recjob.add_command(_command)

@@ -160,7 +160,7 @@ def model(manifest: dict[str, Any]) -> str:
     verdicts = "\n".join(check["message"] for check in manifest["checks"])
     return (
         f"{facts({name: manifest[name] for name in names})}\n\n{facts(recipe)}\n\n{verdicts}\n\n"
-        f"{table(['segment', 'metric', 'value', 'ratings'], metrics)}"
+        f"{table(['segment', 'metric', 'value', 'n'], metrics)}"
     )
 
 
@@ -180,3 +180,31 @@ def demo(document: dict[str, Any]) -> str:
         f'  recjob query -c {config} "{popular}"\n'
         f"or open the file with any DuckDB client: SELECT * FROM current_recommendations WHERE user_id = {user};"
     )
+
+
+def tuning(document: dict[str, Any]) -> str:
+    """The trials of a study, the best first, and what to do with it."""
+    states = ["complete", "pruned", "failed"]
+    trials = sorted(document["trials"], key=lambda row: (states.index(row["state"]), row["value"] or 0.0))
+    names = list(trials[0]["params"]) if trials else []
+    rows = [
+        (
+            row["trial"],
+            row["state"],
+            "" if row["value"] is None else f"{row['value']:.4f}",
+            *(row["params"].get(name) for name in names),
+            row["best_epoch"],
+            row["seconds"],
+        )
+        for row in trials
+    ]
+    shown = table(["trial", "state", "RMSE", *names, "epoch", "seconds"], rows) if rows else "no trial yet"
+    best = document["best"]
+    end = (
+        f"\n\nbest: {best['value']:.4f} in trial {best['trial']}. For recjob.toml:\n\n{document['toml']}"
+        if best
+        else ""
+    )
+    plot = f"\n\ndrawn in {document['plot']}" if "plot" in document else ""
+    head = f"study {document['study']}, {document['file']}\nvalidation RMSE, seed {document['seed']}"
+    return f"{head}\n\n{shown}{end}{plot}"

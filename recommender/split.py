@@ -1,9 +1,12 @@
 """Which ratings a model learns from and which it is measured on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender.errors import UnknownName
@@ -16,6 +19,10 @@ class Split:
     train: pa.Table
     validation: pa.Table
     test: pa.Table
+
+
+_DAY = 86_400_000_000
+"""Microseconds."""
 
 
 def newest(ratings: pa.Table, fraction: float) -> Split:
@@ -48,8 +55,62 @@ def random(ratings: pa.Table, seed: int, train: float = 0.8) -> Split:
     return _cut(ratings, chosen, np.zeros_like(chosen), ~chosen)
 
 
+def official(ratings: pa.Table, test_pairs: pa.Table) -> Split:
+    """Hold out the ratings whose (user_id, movie_id) is in `test_pairs`: a split that was published with the data.
+
+    Raises `ValueError` where a pair has no rating: the split is of other data.
+    """
+    movies = pc.unique(test_pairs["movie_id"])
+    users = pc.unique(test_pairs["user_id"])
+
+    def keys(table: pa.Table) -> NDArray[np.int64]:
+        user, movie = (
+            pc.index_in(table[name], value_set=known) for name, known in (("user_id", users), ("movie_id", movies))
+        )
+        key = pc.add(pc.multiply(user.cast(pa.int64()), len(movies)), movie.cast(pa.int64()))
+        return pc.fill_null(key, -1).to_numpy()
+
+    own, wanted = keys(ratings), np.unique(keys(test_pairs))
+    test = np.isin(own, wanted)
+    if missing := len(wanted) - len(np.unique(own[test])):
+        raise ValueError(f"{missing} of {len(wanted)} test pairs have no rating")
+    return _cut(ratings, ~test, np.zeros_like(test), test)
+
+
+def rolling(ratings: pa.Table, days: float = 7, periods: int = 8, horizon: float | None = None) -> Iterator[Split]:
+    """What a job that retrains every `days` days does: train on all before a start, test on the `horizon` days from it.
+
+    The last `periods` starts, oldest first; the last window ends with the newest rating. `horizon` is `days` where it is
+    not given: then each rating is tested on once at most. A start with no rating before it or none in its window is left
+    out.
+    """
+    at = _instants(ratings)
+    end = int(at.max()) + 1 if len(at) else 0
+    for back in range(periods, 0, -1):
+        start = end - round(back * days * _DAY)
+        stop = start + round((days if horizon is None else horizon) * _DAY)
+        train, test = at < start, (at >= start) & (at < stop)
+        if train.any() and test.any():
+            yield _cut(ratings, train, np.zeros_like(test), test)
+
+
+def global_time(ratings: pa.Table, at: datetime) -> Split:
+    """Train on all before the instant `at`, test from it on. `at` has a time zone."""
+    instant = pa.scalar(at, pa.timestamp("us", "UTC")).cast(pa.int64()).as_py()
+    train = _instants(ratings) < instant
+    return _cut(ratings, train, np.zeros_like(train), ~train)
+
+
+def last(ratings: pa.Table, fraction: float = 0.1) -> Split:
+    """Hold out exactly the last `fraction` of the ratings by time as test, those of one instant in the order of the table."""
+    order = np.argsort(_instants(ratings), kind="stable")
+    test = np.zeros(ratings.num_rows, bool)
+    test[order[ratings.num_rows - round(ratings.num_rows * fraction) :]] = True
+    return _cut(ratings, ~test, np.zeros_like(test), test)
+
+
 def by_name(name: str, ratings: pa.Table, seed: int) -> Split:
-    """The split called `name`: time-range, newest or random; the last tenth or fifth is test where there is no validation."""
+    """The split called `name`: time-range, newest, random or last; a tenth or fifth is test where there is no validation."""
     if name == "time-range":
         return time_range(ratings)
     if name == "newest":
@@ -57,10 +118,13 @@ def by_name(name: str, ratings: pa.Table, seed: int) -> Split:
         return Split(cut.train, cut.test, cut.validation)
     if name == "random":
         return random(ratings, seed)
+    if name == "last":
+        return last(ratings)
     raise UnknownName(f"no split is called {name!r}", hint=f"one of: {', '.join(NAMES)}")
 
 
-NAMES = ("time-range", "newest", "random")
+NAMES = ("time-range", "newest", "random", "last")
+"""The splits that need no more than ratings and a seed."""
 
 
 def _instants(ratings: pa.Table) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from jobs.commands import recjob as group
 from jobs.nightly import nightly
 from jobs.settings import Settings
 from recommender import errors as recommender_errors
+from recommender import split as splits
 from storage import errors as storage_errors
 
 Recjob = Callable[..., subprocess.CompletedProcess[str]]
@@ -92,6 +93,8 @@ def test_tensorflow_says_nothing_on_either_stream(recjob: Recjob) -> None:
         (["models", "show", "champion"], 8, "E_NOT_FOUND"),
         (["rollback"], 8, "E_NOT_FOUND"),
         (["evaluate", "--model", "gpt"], 2, "E_USAGE"),
+        (["tune", "--model", "gpt"], 2, "E_USAGE"),
+        (["tune", "--only", "seed"], 2, "E_CONFIG"),
         (["nonsense"], 2, "E_USAGE"),
     ],
 )
@@ -168,3 +171,21 @@ def test_evaluate_prints_figures_and_draws_the_history(recjob: Recjob, tmp_path:
     assert sum(figures["rows"].values()) == 600
     assert figures["movie_key"] == "title"
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_offers_every_named_split() -> None:
+    (split,) = (parameter for parameter in group.commands["evaluate"].params if parameter.name == "split")
+    assert isinstance(split.type, click.Choice)
+    assert set(split.type.choices) == set(splits.NAMES)
+
+
+@pytest.mark.slow
+def test_tune_goes_on_with_its_study_and_ends_in_lines_for_the_configuration(recjob: Recjob, tmp_path: Path) -> None:
+    arguments = ["tune", "--model", "basic", "--only", "learning_rate", "--plot", "trials.png"]
+    first = document(recjob(*arguments, "--trials", "1", "--json"))
+    assert (first["schema"], first["study"], len(first["trials"])) == ("recjob.tune/1", "basic-newest", 1)
+    assert (tmp_path / "trials.png").read_bytes().startswith(b"\x89PNG")
+    done = recjob(*arguments, "--trials", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"study basic-newest, {first['file']}\n")
+    assert '\n[model]\nname = "basic"\n' in done.stdout

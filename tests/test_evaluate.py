@@ -32,7 +32,7 @@ def test_errors_of_each_segment_are_those_by_hand(segment: str, off: list[int]) 
 
 
 def test_a_segment_without_ratings_has_no_figure() -> None:
-    assert {segment for segment, _ in found([3.0], HELD.slice(0, 1))} == {"all", "warm"}
+    assert {segment for segment, _ in found([3.0], HELD.slice(0, 1))} == {"all", "warm", "light_user"}
     assert found([], HELD.slice(0, 0)) == {}
 
 
@@ -47,7 +47,57 @@ def test_segments_are_found_for_ids_as_text() -> None:
         ("warm", 2),
         ("cold_user", 2),
         ("cold_movie", 2),
+        ("light_user", 3),
     ]
+
+
+def test_known_users_are_light_medium_or_heavy_by_their_training_ratings() -> None:
+    """Users 1 to 4 have 19, 20, 99 and 100 training ratings, user 5 none; each is held out once, off by its own number."""
+    activity = {1: 19, 2: 20, 3: 99, 4: 100}
+    pairs = [(user, movie) for user, count in activity.items() for movie in range(count)]
+    train = ratings(*zip(*pairs, strict=True), [3.0] * len(pairs))
+    held = ratings([1, 2, 3, 4, 5], [500] * 5, [3.0] * 5)
+    metrics = evaluate.rating_error(np.array([4, 5, 6, 7, 8], np.float32), held, train)
+    by_activity = {m.segment: (m.value, m.n) for m in metrics if m.metric == "mae" and m.segment.endswith("_user")}
+    assert by_activity == {"cold_user": (5, 1), "light_user": (1, 1), "medium_user": (2.5, 2), "heavy_user": (4, 1)}
+
+
+def test_the_first_figure_is_the_rmse_of_all() -> None:
+    metrics = evaluate.rating_error(PREDICTED, HELD, TRAIN)
+    assert [(m.segment, m.metric) for m in metrics[:2]] == [("all", "rmse"), ("all", "mae")]
+
+
+def test_intervals_draw_users_with_all_their_ratings() -> None:
+    """200 users with 50 ratings each, off by 1 for half of the users and by 0 for the others.
+
+    The mean is 1/2 and its deviation over users sqrt(1/4 / 200) = 0.035; over 10,000 ratings it would be 0.005.
+    """
+    users = np.repeat(np.arange(200), 50)
+    held = ratings(users.tolist(), np.tile(np.arange(50), 200).tolist(), [3.0] * 10_000)
+    metrics = evaluate.rating_error((3 + users % 2).astype(np.float32), held, held)
+    rmse, mae = metrics[:2]
+    assert (rmse.value, mae.value) == pytest.approx((0.5**0.5, 0.5))
+    assert mae.ci_low == pytest.approx(0.5 - 1.96 * 0.0354, abs=0.01)
+    assert mae.ci_high == pytest.approx(0.5 + 1.96 * 0.0354, abs=0.01)
+    assert mae.ci_low is not None
+    assert rmse.ci_low == pytest.approx(mae.ci_low**0.5)
+
+
+def test_intervals_are_those_of_a_plain_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    sums, counts = rng.random((30, 2)), rng.integers(1, 5, (30, 2)).astype(float)
+    draws = np.random.default_rng(7).integers(0, 30, (500, 30))
+    figures = [sums[drawn].sum(axis=0) / counts[drawn].sum(axis=0) for drawn in draws]
+    expected = np.quantile(figures, [0.025, 0.975], axis=0)
+    assert np.allclose(evaluate.intervals(sums, counts, seed=7, resamples=500), expected)
+    monkeypatch.setattr(evaluate, "_CELLS", 100)
+    assert np.allclose(evaluate.intervals(sums, counts, seed=7, resamples=500), expected)
+
+
+def test_a_draw_without_the_segment_says_nothing() -> None:
+    """One of three users has the segment: where it is drawn the figure is 2, else there is none."""
+    low, high = evaluate.intervals(np.array([[4.0], [0], [0]]), np.array([[2.0], [0], [0]]))
+    assert (low[0], high[0]) == (2, 2)
 
 
 def test_biases_are_those_by_hand() -> None:

@@ -22,7 +22,8 @@ HOMES = {
     "tensorflow_datasets": ["storage/tfds.py"],
     "duckdb": ["storage/warehouse.py"],
     "apscheduler": ["scheduler.py"],
-    "click": ["jobs/cli.py", "jobs/commands.py", "jobs/lookups.py"],
+    "click": ["jobs/cli.py", "jobs/commands.py", "jobs/experiments.py", "jobs/lookups.py"],
+    "optuna": ["jobs/tune.py"],
     "matplotlib": ["jobs/plots.py"],
     "rich": ["jobs/progress.py", "jobs/show.py"],
     "filelock": ["storage/atomic.py"],
@@ -77,7 +78,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom jobs.commands import recjob\n"
         "recjob.main(['--help'], standalone_mode=False)\n"
-        "heavy = {'tensorflow', 'duckdb', 'pyarrow', 'numpy', 'apscheduler', 'matplotlib', 'rich'} & set(sys.modules)\n"
+        "heavy = {'tensorflow', 'duckdb', 'pyarrow', 'numpy', 'apscheduler', 'matplotlib', 'optuna', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     times = []

@@ -1,0 +1,55 @@
+"""The commands that try things out; nothing that readers see depends on them."""
+
+from pathlib import Path
+
+import click
+
+from jobs.cli import Answer, Job, settings_of
+
+
+@click.command(cls=Job)
+@click.option("--model", help="The recipe to start from: basic, tuned.  [default: the configured model]")
+@click.option("--trials", type=click.IntRange(1), help="Trials in all, those of earlier calls included.  [default: 30]")
+@click.option(
+    "--timeout-minutes", "minutes", type=click.FloatRange(0, min_open=True), help="Begin no trial after this."
+)
+@click.option("--study", help="The study's name.  [default: MODEL-SPLIT]")
+@click.option("--split", type=click.Choice(["newest", "time-range", "random"]), default="newest", show_default=True)
+@click.option("--preset", type=click.Choice(["article-learning-rate"]), help="A fixed grid in place of a search.")
+@click.option("--only", multiple=True, metavar="NAME", help="Search this hyper-parameter; may be repeated.")
+@click.option("--seed", type=int, help="Seed of the trainings and of the search.")
+@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another run to end.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the trials here.  [default: STATE_DIR/reports/tune-STUDY.png]",
+)
+@click.pass_context
+def tune(
+    ctx: click.Context,
+    model: str | None,
+    trials: int | None,
+    minutes: float | None,
+    study: str | None,
+    split: str,
+    preset: str | None,
+    only: tuple[str, ...],
+    seed: int | None,
+    wait: float,
+    plot: Path | None,
+) -> Answer:
+    """Search a model's hyper-parameters on a validation part; the same call again goes on where the last one ended.
+
+    Ctrl-C keeps the trials that are finished. The best is shown as lines for recjob.toml.
+    """
+    from jobs import show
+    from jobs import tune as job
+
+    settings = settings_of(ctx)
+    search = job.Search(model or settings.model.name, split, preset, only, seed)
+    target = plot or settings.state_dir / "reports" / f"tune-{study or search.study}.png"
+    done = job.tune(settings, search, trials=trials, minutes=minutes, study=study, wait=wait, plot=target)
+    return done, show.tuning(done)
+
+
+EXPERIMENTS = (tune,)
