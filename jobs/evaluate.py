@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from jobs import inputs
+from jobs import lists as measured
 from jobs.settings import Settings
 from recommender import evaluate as measures
+from recommender import ranking
 from recommender import split as splits
 from recommender import train as training
 from recommender.config import Recipe
@@ -28,11 +30,13 @@ def evaluate(
     movie_key: str | None = None,
     seed: int | None = None,
     plot: Path | None = None,
+    lists: bool = True,
 ) -> dict[str, Any]:
     """Train `model` on the training part of `split` and measure it on the others; returns figures and a summary.
 
     On the time-range split, the article's, movies that have titles are known by them unless `movie_key` says otherwise,
     and the vocabularies cover all ratings, as there. `rmse.train` is the mean over the last epoch, as Keras reports it.
+    With `lists`, what it lists for the test part's users is measured, too.
     """
     night = inputs.read(settings, None)
     article = split == "time-range" and night.has_titles
@@ -66,6 +70,8 @@ def evaluate(
         "summary": _summary(trained),
         "history": [dataclasses.asdict(epoch) for epoch in trained.history],
     }
+    if lists:
+        figures["lists"] = measured.measure(trained, cut.train, cut.test, ranking.good(ratings))
     if plot is not None:
         from jobs import plots
 

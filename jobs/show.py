@@ -95,7 +95,7 @@ def status(document: dict[str, Any]) -> str:
 
 
 def evaluation(document: dict[str, Any]) -> str:
-    """Layers, row counts, errors beside the baselines."""
+    """Layers, row counts, errors and lists beside the baselines."""
     layers = table(
         ["layer", "kind", "parameters"], [(row["layer"], row["kind"], row["parameters"]) for row in document["summary"]]
     )
@@ -114,8 +114,27 @@ def evaluation(document: dict[str, Any]) -> str:
     return (
         f"{document['model']} on the {document['split']} split, movies by {document['movie_key']}, seed {document['seed']}\n\n"
         f"{layers}\ntrainable parameters: {document['parameters']:,}\n\n"
-        f"{table(['part', 'ratings', 'RMSE'], rows)}\n\n{table(['test segment', 'ratings', 'RMSE'], segments)}{plot}"
+        f"{table(['part', 'ratings', 'RMSE'], rows)}\n\n{table(['test segment', 'ratings', 'RMSE'], segments)}"
+        f"{_lists(document)}{plot}"
     )
+
+
+def _lists(document: dict[str, Any]) -> str:
+    """How good the lists are, the model's first; nothing where they were not measured."""
+    if "lists" not in document:
+        return ""
+    if not document["lists"]:
+        return "\n\nno lists to measure: no known user has a good new rating in the test part"
+    names = ["recall@50", "hit_rate@10", "mrr@10", "coverage@10", "diversity@10"]
+    rows = []
+    for name, found in document["lists"].items():
+        ndcg = found["ndcg@10"]
+        others = (f"{found[key]['value']:.4f}" if key in found else "" for key in names)
+        rows.append(
+            (name, f"{ndcg['value']:.4f}", f"{ndcg['ci_low']:.4f} to {ndcg['ci_high']:.4f}", ndcg["n"], *others)
+        )
+    columns = ["lists", "NDCG@10", "95 %", "users", "recall@50", "hit rate@10", "MRR@10", "coverage@10", "diversity@10"]
+    return f"\n\n{table(columns, rows)}"
 
 
 def _cell(value: Any) -> str:

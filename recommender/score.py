@@ -105,6 +105,39 @@ def top_n(trained: Trained, candidates: Candidates, seen: History, n: int, *, us
         start = stop
 
 
+class Grid:
+    """The scores of a model for all of some movies; the same users and movies always meet the same arithmetic."""
+
+    def __init__(self, model: Any, movie_rows: NDArray[np.int32]) -> None:
+        self.model, self.movies = model, len(movie_rows)
+        tiles = -(-self.movies // TILE)
+        padded = np.zeros(tiles * TILE, np.int32)
+        padded[: self.movies] = movie_rows
+        codes = model.encode_movies(tf.constant(padded))  # (M', g)
+        self.tiles = tf.reshape(codes, [tiles, TILE, codes.shape[-1]])
+        self.compiled = tf.function(self._group, jit_compile=True)
+
+    def scores(self, groups: list[Any]) -> Any:
+        """Scores (U', M) of groups of GROUP user rows each."""
+        parts = [self.compiled(self.model.encode_users(group)) for group in groups]
+        return tf.concat(parts, axis=0)[:, : self.movies]
+
+    def _group(self, user_codes: Any) -> Any:
+        """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
+        tile = tf.TensorSpec([GROUP, TILE], tf.float32)
+        scores = tf.map_fn(
+            lambda movie_codes: self.model.score_grid(user_codes, movie_codes), self.tiles, fn_output_signature=tile
+        )  # (T, G, tile)
+        return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
+
+
+def groups_of(rows: NDArray[np.int32]) -> list[Any]:
+    """User rows (U,) in groups of GROUP, the last filled up with row 0."""
+    padded = np.zeros(-(-len(rows) // GROUP) * GROUP, np.int32)
+    padded[: len(rows)] = rows
+    return [tf.constant(padded[at : at + GROUP]) for at in range(0, len(padded), GROUP)]
+
+
 class _Scorer:
     """One trained model against one set of candidates."""
 
@@ -115,12 +148,7 @@ class _Scorer:
         self.movie_rows = candidates.rows(trained.movies, trained.recipe.model.movie_key)
         self.known = self.movie_rows != UNKNOWN  # (M,)
         self.popularity = tf.constant(np.log1p(candidates.n_ratings), tf.float32)  # (M,)
-        tiles = -(-len(candidates) // TILE)
-        padded = np.zeros(tiles * TILE, np.int32)
-        padded[: len(candidates)] = self.movie_rows
-        codes = self.model.encode_movies(tf.constant(padded))  # (M', g)
-        self.tiles = tf.reshape(codes, [tiles, TILE, codes.shape[-1]])
-        self.grid = tf.function(self._grid, jit_compile=True)
+        self.grid = Grid(self.model, self.movie_rows)
         self.select = tf.function(self._select, reduce_retracing=True)
         self.rate = tf.function(self.model.call)
 
@@ -129,8 +157,8 @@ class _Scorer:
         count = stop - start
         rows = np.zeros(-(-count // GROUP) * GROUP, np.int32)
         rows[:count] = self.trained.users.encode(seen.users[start:stop])
-        groups = [tf.constant(rows[at : at + GROUP]) for at in range(0, len(rows), GROUP)]
-        scores = tf.concat([self.grid(self.model.encode_users(group)) for group in groups], axis=0)  # (U', M')
+        groups = groups_of(rows)
+        scores = self.grid.scores(groups)  # (U', M)
         user = np.repeat(np.arange(count), np.diff(seen.starts[start : stop + 1]))
         rated = np.stack([user, seen.positions[seen.starts[start] : seen.starts[stop]]], axis=1).astype(np.int32)
         best, at, broken = self.select(scores[:count], tf.constant(rows[:count] == UNKNOWN), tf.constant(rated))
@@ -140,17 +168,8 @@ class _Scorer:
         ratings = self._predicted(groups, at, rows)
         return self._as_block(seen, start, stop, best.numpy(), at, ratings, rows[:count] == UNKNOWN)
 
-    def _grid(self, user_codes: Any) -> Any:
-        """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
-        tile = tf.TensorSpec([GROUP, TILE], tf.float32)
-        scores = tf.map_fn(
-            lambda movie_codes: self.model.score_grid(user_codes, movie_codes), self.tiles, fn_output_signature=tile
-        )  # (T, G, tile)
-        return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
-
     def _select(self, scores: Any, cold: Any, rated: Any) -> tuple[Any, Any, Any]:
         """Best scores (U, n), their candidate positions (U, n), and how many users have a score that is not finite."""
-        scores = scores[:, : len(self.candidates)]  # (U, M)
         scores = tf.where(cold[:, None], self.popularity[None, :], scores)
         broken = tf.reduce_sum(tf.cast(tf.reduce_any(~tf.math.is_finite(scores), axis=1), tf.int32))
         if not self.known.all():  # a model older than the movie: row 0 is not an opinion of it

@@ -1,0 +1,55 @@
+"""Measure the lists of a trained model, beside those of the baselines."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recommender import ranking, ranking_model
+from recommender.baselines import BASELINES
+from recommender.ranking import Scorer, Task
+from recommender.train import Trained
+
+FIGURES = (
+    *(f"{name}@10" for name in ("ndcg", "recall", "hit_rate", "mrr", "map")),
+    *("ndcg@50", "recall@50"),
+    *(f"{name}@10" for name in ("coverage", "novelty", "gini", "diversity")),
+)
+"""What is told of each: figures of `ranking.measure`."""
+
+
+def measure(trained: Trained, train: pa.Table, held: pa.Table, relevant_from: float) -> dict[str, dict[str, Any]]:
+    """Figures of the model and of each baseline: value, users n, and the interval where there is one.
+
+    `train` is what `trained` and the baselines learn from. Relevant are ratings in `held` of `relevant_from` stars or more.
+    Empty where nobody can be measured.
+    """
+    task = ranking.task(train, held, relevant_from)
+    if not len(task.users):
+        return {}
+    keys = keys_of(task, train, trained.recipe.model.movie_key)
+    found = {"model": _figures(task, ranking_model.scorer(trained, keys), train)}
+    for name, baseline in BASELINES.items():
+        found[name] = _figures(task, baseline(train, task), train)
+    return found
+
+
+def keys_of(task: Task, train: pa.Table, movie_key: str) -> pa.Array:
+    """What a model knows the task's movies by, shape (M,): ids, or their titles in `train`."""
+    if movie_key == "movie_id":
+        return task.movies
+    first = train.group_by("movie_id").aggregate([(movie_key, "min")])
+    at = pc.index_in(task.movies, value_set=first["movie_id"].combine_chunks())
+    return first[f"{movie_key}_min"].combine_chunks().take(at)
+
+
+def _figures(task: Task, scorer: Scorer, train: pa.Table) -> dict[str, Any]:
+    told = {metric.metric: metric for metric in ranking.measure(task, ranking.lists(task, scorer), train)}
+    found: dict[str, Any] = {}
+    for name in FIGURES:
+        if name in told:
+            metric = told[name]
+            found[name] = {"value": metric.value, "n": metric.n}
+            if metric.ci_low is not None:
+                found[name] |= {"ci_low": metric.ci_low, "ci_high": metric.ci_high}
+    return found

@@ -1,0 +1,184 @@
+"""What is known at a moment, in rows and numbers: where a model looks up who rated what, when, and what a movie is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recommender.vocabulary import Vocabulary
+
+_DAY = 86_400_000_000
+_PERIODS = 512
+"""Most periods that time is cut into: what is recent is kept for each."""
+_DAMPING = 5.0
+_YEARS = np.array([0, 1930, 1940, 1950, 1960, 1965, 1970, 1975, 1980, 1985, *range(1988, 2036)])
+_AGES = np.array([0, 18, 25, 35, 45, 50, 56])
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which features the rows of a vocabulary have, in compressed rows: row r has `columns[starts[r]:starts[r + 1]]`."""
+
+    names: tuple[str, ...]
+    starts: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    def dense(self) -> NDArray[np.float32]:
+        """Shape (rows, len(names))."""
+        rows = len(self.starts) - 1
+        found = np.zeros((rows, len(self.names)), np.float32)
+        found[np.repeat(np.arange(rows), np.diff(self.starts)), self.columns] = self.weights
+        return found
+
+
+@dataclass(frozen=True)
+class Known:
+    """Ratings sorted by user, then time, then movie; row 0 of users and movies is the unknown one and has none."""
+
+    users: Vocabulary
+    movies: Vocabulary
+    user: NDArray[np.int32]
+    """Rows of `users`, shape (R,)."""
+    movie: NDArray[np.int32]
+    """Rows of `movies`, shape (R,)."""
+    stars: NDArray[np.float32]
+    period: NDArray[np.int32]
+    """When, in periods of `period_days` since the first rating, shape (R,)."""
+    period_days: int
+    """One day, or more where the ratings span more than `_PERIODS` days."""
+    starts: NDArray[np.int64]
+    """Shape (users.rows + 1,): the ratings of user row u are `starts[u]:starts[u + 1]`."""
+    user_features: Features
+    movie_features: Features
+
+    @property
+    def good_from(self) -> float:
+        """Stars from which a rating counts as good: three quarters up the scale, 4 on 1 to 5."""
+        low, high = (float(self.stars.min()), float(self.stars.max())) if len(self.stars) else (0.0, 0.0)
+        return low + 0.75 * (high - low)
+
+    @property
+    def periods(self) -> int:
+        """Number of periods, first rating to last."""
+        return int(self.period.max()) + 1 if len(self.period) else 1
+
+
+def known(
+    ratings: pa.Table,
+    users: Vocabulary,
+    movies: Vocabulary,
+    *,
+    movies_table: pa.Table | None = None,
+    users_table: pa.Table | None = None,
+) -> Known:
+    """Encode `ratings`; those of users or movies outside the vocabularies are left out."""
+    user, movie = users.encode(ratings["user_id"]), movies.encode(ratings["movie_id"])
+    at = ratings["rated_at"].cast(pa.int64()).to_numpy()
+    stars = ratings["rating"].to_numpy().astype(np.float32)
+    kept = np.flatnonzero((user > 0) & (movie > 0))
+    order = kept[np.lexsort((movie[kept], at[kept], user[kept]))]
+    first, last = (int(at.min()), int(at.max())) if len(at) else (0, 0)
+    length = -(-((last - first) // _DAY + 1) // _PERIODS)
+    counts = np.bincount(user[order], minlength=users.rows)
+    return Known(
+        users,
+        movies,
+        user[order],
+        movie[order],
+        stars[order],
+        ((at[order] - first) // (length * _DAY)).astype(np.int32),
+        length,
+        np.concatenate([[0], np.cumsum(counts)]),
+        _of_users(users, users_table),
+        _of_movies(movies, movies_table),
+    )
+
+
+def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.float32]:
+    """Log ratio of a movie's recent to its overall share of good ratings, shape (periods + 1, movie rows).
+
+    Recent, in row p, are the ratings before period p; the last row is the present. Their counts decay with `mean_life`, in
+    days, and `prior` ratings, spread as overall, are added to them.
+    """
+    good = known.stars >= known.good_from
+    movies, periods = known.movies.rows, known.periods
+    overall = np.bincount(known.movie[good], minlength=movies) + 0.5
+    overall /= overall.sum()
+    order = np.argsort(known.period[good], kind="stable")
+    period, movie = known.period[good][order], known.movie[good][order]
+    bounds = np.searchsorted(period, np.arange(periods + 1))
+    recent, fade = np.zeros(movies), np.exp(-known.period_days / mean_life)
+    found = np.zeros((periods + 1, movies), np.float32)
+    for now in range(periods + 1):
+        found[now] = np.log((recent + prior * overall) / (recent.sum() + prior) / overall)
+        if now < periods:
+            recent = recent * fade + np.bincount(movie[bounds[now] : bounds[now + 1]], minlength=movies)
+    return found
+
+
+def surprise(known: Known) -> NDArray[np.float32]:
+    """Stars above the damped mean of the movie, shape (R,): nothing of the user's other ratings is in it."""
+    mean = known.stars.mean()
+    counts = np.bincount(known.movie, minlength=known.movies.rows)
+    bias = np.bincount(known.movie, known.stars - mean, minlength=known.movies.rows) / (counts + _DAMPING)
+    return (known.stars - mean - bias[known.movie]).astype(np.float32)
+
+
+def _of_users(users: Vocabulary, table: pa.Table | None) -> Features:
+    """Age band, gender and occupation, each a feature of its own."""
+    if table is None:
+        return _features(users, [])
+    row = users.encode(table["user_id"])
+    found = []
+    if "age" in table.column_names:
+        age = pc.fill_null(table["age"].cast(pa.int64()), -1).to_numpy()
+        found.append((row, _bands("age", age, _AGES)))
+    for column in ("gender", "occupation"):
+        if column in table.column_names:
+            words = np.array(pc.fill_null(table[column].cast(pa.string()), "").to_pylist(), dtype=object)
+            found.append((row, np.where(words == "", "", column + " " + words.astype(str))))
+    return _features(users, found)
+
+
+def _of_movies(movies: Vocabulary, table: pa.Table | None) -> Features:
+    """Genres, and a band of years."""
+    if table is None:
+        return _features(movies, [])
+    row = movies.encode(table["movie_id"])
+    found = []
+    if "genres" in table.column_names:
+        genres = table["genres"].combine_chunks()
+        parent = pc.list_parent_indices(genres).to_numpy()
+        found.append((row[parent], np.array([f"genre {word}" for word in pc.list_flatten(genres).to_pylist()])))
+    if "year" in table.column_names:
+        year = pc.fill_null(table["year"].cast(pa.int64()), -1).to_numpy()
+        found.append((row, _bands("year", year, _YEARS)))
+    return _features(movies, found)
+
+
+def _bands(kind: str, values: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.str_]:
+    """The band of each value, named by where it begins; "" for a negative value, which stands for none."""
+    begins = edges[np.maximum(np.searchsorted(edges, values, side="right") - 1, 0)]
+    return np.where(values < 0, "", [f"{kind} {begin}" for begin in begins])
+
+
+def _features(vocabulary: Vocabulary, parts: list[tuple[NDArray[np.int32], NDArray[np.str_]]]) -> Features:
+    """Rows and words as compressed rows. Words of one kind share a weight of 1 in squares: three genres, 1/sqrt(3) each."""
+    rows, words, weights = [], [], []
+    for row, word in parts:
+        kept = (row > 0) & (word != "")
+        counts = np.bincount(row[kept], minlength=vocabulary.rows)
+        rows.append(row[kept])
+        words.append(word[kept].astype(str))
+        weights.append(counts[row[kept]] ** -0.5)
+    if not rows:
+        empty = np.zeros(0, np.int32)
+        return Features((), np.zeros(vocabulary.rows + 1, np.int64), empty, empty.astype(np.float32))
+    row, (names, column), weight = np.concatenate(rows), np.unique(np.concatenate(words), return_inverse=True), weights
+    order = np.lexsort((column, row))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=vocabulary.rows))])
+    columns, shares = column[order].astype(np.int32), np.concatenate(weight)[order].astype(np.float32)
+    return Features(tuple(map(str, names)), starts, columns, shares)

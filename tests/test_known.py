@@ -1,0 +1,100 @@
+"""What a model looks users and movies up in: rows, order, trend, features."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recommender import known as facts
+from recommender.known import Known, known
+from recommender.vocabulary import Vocabulary
+from tests import small
+
+
+def of(ratings: pa.Table, **tables: pa.Table) -> Known:
+    users, movies = Vocabulary.of(ratings["user_id"]), Vocabulary.of(ratings["movie_id"])
+    return known(ratings, users, movies, **tables)
+
+
+def test_ratings_are_sorted_by_user_then_time_then_movie() -> None:
+    found = of(small.ratings([2, 1, 2, 1, 2], [7, 7, 5, 6, 6], [1, 2, 3, 4, 5], days=[3, 9, 1, 2, 3]))
+    assert found.user.tolist() == [1, 1, 2, 2, 2]
+    assert found.stars.tolist() == [4, 2, 3, 5, 1]  # movies 6 and 7 of user 2 at one instant: 6 first
+    assert found.starts.tolist() == [0, 0, 2, 5]
+    assert found.period.tolist() == [1, 8, 0, 2, 2]
+
+
+def test_ratings_outside_the_vocabularies_are_left_out() -> None:
+    ratings = small.ratings([1, 1, 3], [5, 6, 5], [1, 2, 3])
+    found = known(ratings, Vocabulary(small.ids([1, 2])), Vocabulary(small.ids([5])))
+    assert (found.user.tolist(), found.movie.tolist(), found.stars.tolist()) == ([1], [1], [1])
+    assert found.starts.tolist() == [0, 0, 1, 1]
+
+
+def test_long_spans_are_cut_into_at_most_512_periods() -> None:
+    found = of(small.ratings([1, 1, 1], [1, 2, 3], [3, 3, 3], days=[0, 1000, 5119]))
+    assert found.period_days == 10
+    assert found.period.tolist() == [0, 100, 511]
+
+
+def test_good_is_three_quarters_up_the_scale() -> None:
+    assert of(small.ratings([1, 1], [1, 2], [1, 5])).good_from == 4
+    assert of(small.ratings([1, 1], [1, 2], [0.5, 5])).good_from == 3.875
+    assert of(small.ratings([1, 1], [1, 2], [3, 3])).good_from == 3
+
+
+def test_the_trend_is_the_log_of_recent_over_overall_share_of_good_ratings() -> None:
+    # movie 1: good on days 0 and 1; movie 2: good on day 1; a poor rating of movie 2 on day 0 does not count
+    found = of(small.ratings([1, 2, 3, 4], [1, 1, 2, 2], [5, 5, 5, 1], days=[0, 1, 1, 0]))
+    trend = facts.trend(found, mean_life=2.0, prior=4.0)
+    overall = np.array([0.5, 2.5, 1.5]) / 4.5
+    fade = np.exp(-1 / 2)
+    day_1 = (np.array([0, 1, 0]) + 4 * overall) / (1 + 4)
+    present = (np.array([0, fade + 1, 1]) + 4 * overall) / (fade + 2 + 4)
+    assert trend.shape == (3, 3)
+    np.testing.assert_allclose(trend[0], 0, atol=1e-6)
+    np.testing.assert_allclose(trend[1], np.log(day_1 / overall), atol=1e-6)
+    np.testing.assert_allclose(trend[2], np.log(present / overall), atol=1e-6)
+
+
+def test_surprise_knows_nothing_of_the_users_other_ratings() -> None:
+    found = of(small.ratings([1, 1, 2], [1, 2, 1], [5, 3, 4]))
+    mean, of_movie_1, of_movie_2 = 4.0, (1 + 0) / (2 + 5), -1 / (1 + 5)
+    expected = [5 - mean - of_movie_1, 3 - mean - of_movie_2, 4 - mean - of_movie_1]
+    np.testing.assert_allclose(facts.surprise(found), expected, atol=1e-6)
+
+
+def test_features_are_words_whose_squares_add_up_to_one_for_each_kind() -> None:
+    ratings = small.ratings([1, 2], [5, 6], [1, 2])
+    movies = pa.table(
+        {
+            "movie_id": small.ids([6, 5, 9]),
+            "genres": pa.array([["Drama", "War"], None, ["Crime"]], pa.list_(pa.string())),
+            "year": pa.array([1995, None, 1990], pa.int16()),
+        }
+    )
+    users = pa.table(
+        {
+            "user_id": small.ids([1, 2]),
+            "age": pa.array([17, None], pa.int16()),
+            "gender": pa.array([None, "F"]),
+            "occupation": pa.array(["artist", "artist"]),
+        }
+    )
+    found = of(ratings, movies_table=movies, users_table=users)
+    assert found.movie_features.names == ("genre Drama", "genre War", "year 1995")
+    np.testing.assert_allclose(found.movie_features.dense(), [[0, 0, 0], [0, 0, 0], [0.5**0.5, 0.5**0.5, 1]])
+    assert found.user_features.names == ("age 0", "gender F", "occupation artist")
+    np.testing.assert_allclose(found.user_features.dense(), [[0, 0, 0], [1, 0, 1], [0, 1, 1]])
+
+
+def test_without_tables_there_are_no_features() -> None:
+    found = of(small.ratings([1], [5], [3]))
+    assert found.user_features.dense().shape == (2, 0)
+    assert found.movie_features.dense().shape == (2, 0)
+
+
+@pytest.mark.parametrize("column", ["age", "genres"])
+def test_tables_without_a_column_have_no_such_feature(column: str) -> None:
+    ratings = small.ratings([1], [5], [3])
+    found = of(ratings, movies_table=pa.table({"movie_id": small.ids([5])}), users_table=pa.table({"user_id": [1]}))
+    assert found.user_features.names == found.movie_features.names == (), column

@@ -1,0 +1,140 @@
+"""The two towers: what they learn of a world with a known answer, and who is scored by what."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recommender.known import Known, known
+from recommender.models.towers import Shape, Towers
+from recommender.tensorflow import tf
+from recommender.vocabulary import Vocabulary
+from tests import small
+
+SHAPE = Shape(stars_dimension=4, choice_dimension=8)
+
+
+def two_camps(users: int = 60, movies: int = 40, seed: int = 0) -> pa.Table:
+    """Even users like even movies and only those; each has rated 14 movies over a month, both kinds."""
+    rng = np.random.default_rng(seed)
+    user = np.repeat(np.arange(1, users + 1), 14)
+    movie = np.concatenate([rng.choice(np.arange(1, movies + 1), 14, replace=False) for _ in range(users)])
+    stars = np.where(user % 2 == movie % 2, 5, 2)
+    return small.ratings(list(user), list(movie), list(stars), days=rng.uniform(0, 30, len(user)))
+
+
+def facts_of(ratings: pa.Table, users: Vocabulary | None = None, movies: Vocabulary | None = None) -> Known:
+    return known(ratings, users or Vocabulary.of(ratings["user_id"]), movies or Vocabulary.of(ratings["movie_id"]))
+
+
+def learned(facts: Known, steps: int = 120) -> Towers:
+    tf.keras.utils.set_random_seed(1)
+    model = Towers(SHAPE, facts)
+    model.compile(optimizer=tf.keras.optimizers.legacy.Adam(0.03))
+    step = tf.function(model.train_step)
+    everyone = tf.range(1, facts.users.rows)
+    for _ in range(steps):
+        step({"users": everyone})
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Towers, Known]:
+    facts = facts_of(two_camps())
+    return learned(facts), facts
+
+
+@pytest.fixture
+def model(trained: tuple[Towers, Known]) -> Towers:
+    """The trained towers, with what they were trained on in mind."""
+    towers, facts = trained
+    towers.remember(facts)
+    return towers
+
+
+def scores(model: Towers, users: list[int], movies: int) -> Any:
+    codes = model.encode_users(tf.constant(users, tf.int32)), model.encode_movies(tf.range(1, movies + 1))
+    return model.score_grid(*codes).numpy()
+
+
+def test_camps_are_told_apart_by_choice_and_by_stars(model: Towers) -> None:
+    grid = scores(model, [1, 2], 40)  # movies 1..40
+    odd, even = grid[:, 0::2].mean(axis=1), grid[:, 1::2].mean(axis=1)
+    assert odd[0] > even[0] + 1
+    assert even[1] > odd[1] + 1
+    pairs = {"user": tf.constant([1, 1, 2, 2]), "movie": tf.constant([3, 4, 3, 4])}
+    assert model.call(pairs).numpy() == pytest.approx([5, 2, 2, 5], abs=1.0)
+
+
+def test_a_user_who_came_after_training_is_scored_by_what_they_rated(trained: tuple[Towers, Known]) -> None:
+    model, facts = trained
+    late = small.ratings([99] * 4, [2, 4, 6, 7], [5, 5, 5, 2], days=[31, 31, 31, 31])
+    users = Vocabulary(small.ids([*range(1, 61), 99]))
+    trained_rows = np.concatenate([[0], facts.users.encode(users.ids)]).astype(np.int32)
+    model.remember(facts_of(pa.concat_tables([two_camps(), late]), users, facts.movies), trained_rows)
+    row = int(users.encode(pa.array([99]))[0])
+    grid = scores(model, [row], 40)[0]
+    assert grid[1::2].mean() > grid[0::2].mean() + 1
+    liked = model.call({"user": tf.constant([row] * 2), "movie": tf.constant([10, 11])}).numpy()
+    assert liked[0] > liked[1] + 1
+
+
+def test_new_ratings_change_the_codes_of_their_user_only(trained: tuple[Towers, Known]) -> None:
+    model, facts = trained
+    model.remember(facts)
+    before = model.encode_users(tf.range(1, 61)).numpy()
+    more = small.ratings([7], [1], [5], days=[31])
+    fresh = pa.concat_tables([two_camps(), more])
+    model.remember(facts_of(fresh, facts.users, facts.movies))
+    after = model.encode_users(tf.range(1, 61)).numpy()
+    changed = np.abs(before - after).max(axis=1) > 1e-6
+    assert np.flatnonzero(changed).tolist() == [6]
+
+
+def test_a_stranger_without_ratings_gets_finite_scores_by_popularity(trained: tuple[Towers, Known]) -> None:
+    model, facts = trained
+    model.remember(facts)
+    grid = scores(model, [0], 40)[0]
+    own = model.encode_movies(tf.range(1, 41)).numpy()[:, -1]
+    start = (model.choice_start @ tf.transpose(model.choice["movie"][1:])).numpy()[0]
+    np.testing.assert_allclose(grid, own + start, atol=1e-5)
+
+
+def test_codes_do_not_depend_on_who_else_is_asked_for(model: Towers) -> None:
+    together = model.encode_users(tf.constant([5, 0, 9, 5])).numpy()
+    alone = model.encode_users(tf.constant([9])).numpy()
+    np.testing.assert_allclose(together[2], alone[0], atol=1e-6)
+    np.testing.assert_allclose(together[0], together[3], atol=1e-6)
+    pairs = {"user": tf.constant([5, 9, 5]), "movie": tf.constant([1, 2, 3])}
+    one = model.call({"user": tf.constant([9]), "movie": tf.constant([2])}).numpy()[0]
+    assert model.call(pairs).numpy()[1] == pytest.approx(one, abs=1e-5)
+
+
+def test_the_loss_is_one_finite_number_and_moves_every_weight() -> None:
+    facts = known(
+        two_camps(),
+        Vocabulary(small.ids(range(1, 61))),
+        Vocabulary(small.ids(range(1, 41))),
+        users_table=pa.table({"user_id": list(range(1, 61)), "gender": ["F", "M"] * 30}),
+        movies_table=pa.table({"movie_id": list(range(1, 41)), "genres": [["A"], ["B"]] * 20}),
+    )
+    model = Towers(SHAPE, facts)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss({"users": tf.range(1, 61)}, training=True)
+    assert np.isfinite(float(loss))
+    for variable, gradient in zip(
+        model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+    ):
+        assert np.abs(tf.convert_to_tensor(gradient).numpy()).max() > 0, variable.name
+
+
+def test_a_rating_is_predicted_without_itself_while_training() -> None:
+    """One user, one rating: with the rating left out there is no history, so its weights get no gradient from it."""
+    facts = facts_of(small.ratings([1, 2], [1, 2], [5, 1]))
+    model = Towers(SHAPE, facts)
+    model.stars["rated"].assign(tf.zeros_like(model.stars["rated"]))
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss({"users": tf.constant([1, 2])})
+    gradient = tf.convert_to_tensor(tape.gradient(loss, model.stars["rated"])).numpy()
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
