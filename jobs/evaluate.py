@@ -16,7 +16,6 @@ from recommender import ranking
 from recommender import split as splits
 from recommender import train as training
 from recommender.config import Recipe
-from recommender.config import recipe as named_recipe
 from recommender.train import Epoch, Trained
 from storage.errors import InvalidInput
 
@@ -80,10 +79,8 @@ def evaluate(
 
 
 def _recipe(settings: Settings, model: str, movie_key: str | None, seed: int | None) -> Recipe:
-    base = settings.recipe if model == settings.model.name else named_recipe(model)
-    key = movie_key or base.model.movie_key
-    changed = dataclasses.replace(base.train, seed=base.train.seed if seed is None else seed)
-    return Recipe(dataclasses.replace(base.model, movie_key=key), changed)  # type: ignore[arg-type]
+    changes = {"movie_key": movie_key, "seed": seed}
+    return settings.recipe_of(model).changed(**{key: value for key, value in changes.items() if value is not None})
 
 
 def _log(epoch: Epoch) -> None:

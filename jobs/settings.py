@@ -135,6 +135,10 @@ class Settings:
         ]
         return recipe(self.model.name, **{key: getattr(self.model, key) for key in set_here})
 
+    def recipe_of(self, name: str) -> Recipe:
+        """The recipe called `name`, with the configured hyper-parameters if it is the configured one."""
+        return self.recipe if name == self.model.name else recipe(name)
+
     @property
     def lake(self) -> Path:
         """Ratings, movies and users that `recjob ingest` filled."""

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -120,12 +120,12 @@ def tune(
     name = search.study if study is None else study
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InvalidSettings(f"a study cannot be called {name!r}", hint="--study NAME: letters, digits, . _ -")
-    base = settings.recipe if search.model == settings.model.name else named_recipe(search.model)
+    base = settings.recipe_of(search.model)
     space = _space(base, search)
     night = inputs.read(settings, None)
     article = search.split == "time-range"  # keys and vocabularies as `evaluate` has them, so that figures compare
     keyed = {"movie_key": "title"} if article and night.has_titles else {}
-    recipe = _changed(base, keyed | ({} if search.seed is None else {"seed": search.seed}))
+    recipe = base.changed(**keyed, **({} if search.seed is None else {"seed": search.seed}))
     ratings = night.keyed(recipe.model.movie_key)
     learnt, held = _split(ratings, search.split, recipe.train.seed)
     whole = training.vocabularies_of(ratings, recipe.model.movie_key) if article else None
@@ -141,7 +141,7 @@ def tune(
                 break
             trial = _asked(found, planned, recipe.train, search.preset is not None)
             changes = {key: values.suggested(trial, key) for key, values in space.items()}
-            _attempt(found, trial, _changed(recipe, changes), fit)
+            _attempt(found, trial, recipe.changed(**changes), fit)
         document = {"study": name, "file": str(file), **asked, "seed": recipe.train.seed, "searched": list(space)}
         result = _result(found, search.model, base)
     if plot is not None and result["trials"]:
@@ -168,22 +168,18 @@ def _space(recipe: Recipe, search: Search) -> dict[str, Range]:
 def _split(ratings: pa.Table, name: str, seed: int) -> tuple[pa.Table, pa.Table]:
     if name == "random":
         inner = splits.random(splits.random(ratings, seed).train, seed, 0.9)
-        return inner.train, inner.test
-    cut = splits.newest(ratings, 0.1) if name == "newest" else splits.time_range(ratings)
-    if not cut.validation.num_rows:
+        learnt, held = inner.train, inner.test
+    else:
+        cut = splits.newest(ratings, 0.1) if name == "newest" else splits.time_range(ratings)
+        learnt, held = cut.train, cut.validation
+    if not held.num_rows:
         raise InvalidInput(f"the {name} split leaves nothing to validate on", hint="are all ratings of one instant?")
-    return cut.train, cut.validation
+    return learnt, held
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
     """Every hyper-parameter, as JSON has it."""
     return dict(json.loads(json.dumps({**vars(recipe.model), **vars(recipe.train)})))
-
-
-def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    parts = recipe.model, recipe.train
-    model, train = ({key: value for key, value in changes.items() if hasattr(part, key)} for part in parts)
-    return Recipe(replace(recipe.model, **model), replace(recipe.train, **train))
 
 
 @contextmanager
@@ -294,6 +290,6 @@ def _result(study: optuna.Study, model: str, base: Recipe) -> dict[str, Any]:
     if best is None:
         return {"trials": trials, "best": None, "toml": None}
     changes = best["params"] | ({} if base.train.patience else {"epochs": best["best_epoch"]})  # else the last is kept
-    there, now = _values(named_recipe(model)), _values(_changed(base, changes))
+    there, now = _values(named_recipe(model)), _values(base.changed(**changes))
     lines = [f"{key} = {json.dumps(now[key])}" for key in now if key in changes or now[key] != there[key]]
     return {"trials": trials, "best": best, "toml": "\n".join(["[model]", f"name = {json.dumps(model)}", *lines])}

@@ -57,6 +57,13 @@ class Recipe:
         model = document["model"] | {"hidden_units": tuple(document["model"]["hidden_units"])}
         return cls(ModelConfig(**model), TrainConfig(**document["train"]))
 
+    def changed(self, **changes: Any) -> "Recipe":
+        """This recipe with some hyper-parameters replaced."""
+        of_model = {field.name for field in dataclasses.fields(ModelConfig)}
+        model = {key: value for key, value in changes.items() if key in of_model}
+        train = {key: value for key, value in changes.items() if key not in of_model}
+        return Recipe(dataclasses.replace(self.model, **model), dataclasses.replace(self.train, **train))
+
 
 RECIPES: dict[str, Recipe] = {
     "basic": Recipe(),
@@ -69,8 +76,4 @@ def recipe(name: str, **changes: Any) -> Recipe:
     """The recipe called `name` with some hyper-parameters replaced; raises `UnknownName`."""
     if name not in RECIPES:
         raise UnknownName(f"no model is called {name!r}", hint=f"one of: {', '.join(RECIPES)}")
-    base = RECIPES[name]
-    of_model = {field.name for field in dataclasses.fields(ModelConfig)}
-    model = dataclasses.replace(base.model, **{key: value for key, value in changes.items() if key in of_model})
-    train = dataclasses.replace(base.train, **{key: value for key, value in changes.items() if key not in of_model})
-    return Recipe(model, train)
+    return RECIPES[name].changed(**changes)

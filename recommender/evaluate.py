@@ -116,8 +116,8 @@ class Biases:
         mean = float(stars.mean())
         users, movies = Vocabulary.of(train["user_id"]), Vocabulary.of(train["movie_id"])
         user, movie = users.encode(train["user_id"]), movies.encode(train["movie_id"])
-        of_movie = _damped(movie, stars - mean, movies.rows)
-        of_user = _damped(user, stars - mean - of_movie[movie], users.rows)
+        of_movie = damped(movie, stars - mean, movies.rows)
+        of_user = damped(user, stars - mean - of_movie[movie], users.rows)
         return cls(mean, users, movies, of_user, of_movie)
 
     def user(self, ids: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
@@ -129,7 +129,7 @@ class Biases:
         return self.of_movie[self.movies.encode(ids)]
 
 
-def _damped(rows: NDArray[np.int32], residual: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def damped(rows: NDArray[np.int32], residual: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Damped mean residual by row, shape (size,); 0 for a row without ratings, row 0 among them."""
     total = np.bincount(rows, residual, minlength=size)
     return total / (np.bincount(rows, minlength=size) + _DAMPING)

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recommender.evaluate import damped
+from recommender.ranking import good
+from recommender.schema import DAY
 from recommender.vocabulary import Vocabulary
 
-_DAY = 86_400_000_000
 _PERIODS = 512
 """Most periods that time is cut into: what is recent is kept for each."""
-_DAMPING = 5.0
 _YEARS = np.array([0, 1930, 1940, 1950, 1960, 1965, 1970, 1975, 1980, 1985, *range(1988, 2036)])
 _AGES = np.array([0, 18, 25, 35, 45, 50, 56])
 
@@ -49,16 +50,12 @@ class Known:
     """When, in periods of `period_days` since the first rating, shape (R,)."""
     period_days: int
     """One day, or more where the ratings span more than `_PERIODS` days."""
+    good_from: float
+    """Stars from which a rating counts as good."""
     starts: NDArray[np.int64]
     """Shape (users.rows + 1,): the ratings of user row u are `starts[u]:starts[u + 1]`."""
     user_features: Features
     movie_features: Features
-
-    @property
-    def good_from(self) -> float:
-        """Stars from which a rating counts as good: three quarters up the scale, 4 on 1 to 5."""
-        low, high = (float(self.stars.min()), float(self.stars.max())) if len(self.stars) else (0.0, 0.0)
-        return low + 0.75 * (high - low)
 
     @property
     def periods(self) -> int:
@@ -81,7 +78,7 @@ def known(
     kept = np.flatnonzero((user > 0) & (movie > 0))
     order = kept[np.lexsort((movie[kept], at[kept], user[kept]))]
     first, last = (int(at.min()), int(at.max())) if len(at) else (0, 0)
-    length = -(-((last - first) // _DAY + 1) // _PERIODS)
+    length = -(-((last - first) // DAY + 1) // _PERIODS)
     counts = np.bincount(user[order], minlength=users.rows)
     return Known(
         users,
@@ -89,8 +86,9 @@ def known(
         user[order],
         movie[order],
         stars[order],
-        ((at[order] - first) // (length * _DAY)).astype(np.int32),
+        ((at[order] - first) // (length * DAY)).astype(np.int32),
         length,
+        good(ratings),
         np.concatenate([[0], np.cumsum(counts)]),
         _of_users(users, users_table),
         _of_movies(movies, movies_table),
@@ -103,12 +101,12 @@ def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.floa
     Recent, in row p, are the ratings before period p; the last row is the present. Their counts decay with `mean_life`, in
     days, and `prior` ratings, spread as overall, are added to them.
     """
-    good = known.stars >= known.good_from
+    liked = known.stars >= known.good_from
     movies, periods = known.movies.rows, known.periods
-    overall = np.bincount(known.movie[good], minlength=movies) + 0.5
+    overall = np.bincount(known.movie[liked], minlength=movies) + 0.5
     overall /= overall.sum()
-    order = np.argsort(known.period[good], kind="stable")
-    period, movie = known.period[good][order], known.movie[good][order]
+    order = np.argsort(known.period[liked], kind="stable")
+    period, movie = known.period[liked][order], known.movie[liked][order]
     bounds = np.searchsorted(period, np.arange(periods + 1))
     recent, fade = np.zeros(movies), np.exp(-known.period_days / mean_life)
     found = np.zeros((periods + 1, movies), np.float32)
@@ -121,10 +119,8 @@ def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.floa
 
 def surprise(known: Known) -> NDArray[np.float32]:
     """Stars above the damped mean of the movie, shape (R,): nothing of the user's other ratings is in it."""
-    mean = known.stars.mean()
-    counts = np.bincount(known.movie, minlength=known.movies.rows)
-    bias = np.bincount(known.movie, known.stars - mean, minlength=known.movies.rows) / (counts + _DAMPING)
-    return (known.stars - mean - bias[known.movie]).astype(np.float32)
+    above = known.stars - known.stars.mean(dtype=np.float64)
+    return (above - damped(known.movie, above, known.movies.rows)[known.movie]).astype(np.float32)
 
 
 def _of_users(users: Vocabulary, table: pa.Table | None) -> Features:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from recommender import candidates
 from recommender.errors import NonFiniteScores
 from recommender.evaluate import Metric, intervals
 from recommender.vocabulary import Vocabulary
@@ -93,8 +94,7 @@ def task(train: pa.Table, held: pa.Table, relevant_from: float) -> Task:
     A user without a relevant held-out movie that is new to them is not measured. Each pair of user and movie is in a
     table at most once.
     """
-    counts = train.group_by("movie_id").aggregate([("rating", "count")])
-    movies = counts.sort_by([("rating_count", "descending"), ("movie_id", "ascending")])["movie_id"].combine_chunks()
+    movies = candidates.select(train, None, min_ratings=1).ids
     vocabulary = Vocabulary.of(train["user_id"])
     user, movie = vocabulary.encode(train["user_id"]).astype(np.int64) - 1, positions(train["movie_id"], movies)
     liked = held.filter(pc.greater_equal(held["rating"], pa.scalar(relevant_from, pa.float64())))

@@ -6,6 +6,8 @@ Ids are int64 or string and keep the type of their source, from the ratings file
 import pyarrow as pa
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
+DAY = 86_400_000_000
+"""A day in the unit of `UTC_TIME`."""
 
 
 def ratings(user_id: pa.DataType, movie_id: pa.DataType) -> pa.Schema:

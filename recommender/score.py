@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recommender import schema
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
+from recommender.ranking import Rows
 from recommender.tensorflow import tf
 from recommender.train import Trained
 from recommender.vocabulary import UNKNOWN
@@ -63,9 +64,8 @@ def history(
     counts = np.bincount(user, minlength=len(known)).astype(np.int32)
     movie = pc.fill_null(pc.index_in(ratings["movie_id"], value_set=candidates.ids), -1).to_numpy()
     keep = (movie >= 0) & (not include_seen)
-    order = np.lexsort((movie[keep], user[keep]))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(user[keep], minlength=len(known)))])
-    return History(known, counts, starts, movie[keep][order].astype(np.int32))
+    rated = Rows.of(user[keep], movie[keep], len(known))
+    return History(known, counts, rated.starts, rated.positions)
 
 
 def block_users(candidates: int, memory: int | None = None) -> int:

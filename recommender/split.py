@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender.errors import UnknownName
+from recommender.schema import DAY
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,6 @@ class Split:
     train: pa.Table
     validation: pa.Table
     test: pa.Table
-
-
-_DAY = 86_400_000_000
-"""Microseconds."""
 
 
 def newest(ratings: pa.Table, fraction: float) -> Split:
@@ -87,8 +84,8 @@ def rolling(ratings: pa.Table, days: float = 7, periods: int = 8, horizon: float
     at = _instants(ratings)
     end = int(at.max()) + 1 if len(at) else 0
     for back in range(periods, 0, -1):
-        start = end - round(back * days * _DAY)
-        stop = start + round((days if horizon is None else horizon) * _DAY)
+        start = end - round(back * days * DAY)
+        stop = start + round((days if horizon is None else horizon) * DAY)
         train, test = at < start, (at >= start) & (at < stop)
         if train.any() and test.any():
             yield _cut(ratings, train, np.zeros_like(test), test)

@@ -173,6 +173,15 @@ def test_evaluate_prints_figures_and_draws_the_history(recjob: Recjob, tmp_path:
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_evaluate_leaves_lists_out_where_asked(recjob: Recjob) -> None:
+    measured, skipped = (
+        json.loads(recjob("evaluate", "--model", "basic", *flags, "--json").stdout) for flags in ([], ["--no-lists"])
+    )
+    assert "model" in measured["lists"]
+    assert "lists" not in skipped
+
+
 def test_evaluate_offers_every_named_split() -> None:
     (split,) = (parameter for parameter in group.commands["evaluate"].params if parameter.name == "split")
     assert isinstance(split.type, click.Choice)

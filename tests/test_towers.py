@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from recommender.known import Known, known
-from recommender.models.towers import Shape, Towers
 from recommender.tensorflow import tf
+from recommender.towers import Shape, Towers
 from recommender.vocabulary import Vocabulary
 from tests import small
 
