@@ -6,7 +6,6 @@ stdout is the result, stderr the log. Nothing here imports TensorFlow, DuckDB or
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from jobs import configuration, exits, log
+from jobs import configuration, exits, log, signals
 from jobs.settings import Settings
 
 Answer = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, int]
@@ -110,12 +109,13 @@ def config_of(ctx: click.Context) -> Path | None:
 
 def main() -> NoReturn:
     """The `recjob` command."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(exits.SIGTERM))
+    signals.heed()
     from jobs.commands import recjob
 
     wants_json, debug = "--json" in sys.argv, "--debug" in sys.argv
     try:
-        code = recjob.main(standalone_mode=False, prog_name="recjob")
+        with signals.told():
+            code = recjob.main(standalone_mode=False, prog_name="recjob")
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else exits.DONE)
     except click.UsageError as error:

@@ -8,7 +8,7 @@ from datetime import date
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, inputs, publish
+from jobs import configuration, exits, inputs, publish, signals
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -91,13 +91,14 @@ def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
         logger.warning("run.crashed", extra={"crashed": run_id})
     logger.info("run.start", extra={"as_of": str(run.as_of), "watermark": run.watermark.isoformat()})
     try:
-        yield journal
+        with signals.told():
+            yield journal
     except (StorageError, RecommenderError) as error:
         status = "refused" if isinstance(error, GateRefused) else "failed"
         journal.finish(status, error_kind=error.kind, error_message=str(error), exit_code=exits.code(error))
         raise
-    except (KeyboardInterrupt, SystemExit) as signal:
-        code = exits.SIGTERM if isinstance(signal, SystemExit) else exits.SIGINT
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = exits.SIGTERM if isinstance(stop, SystemExit) else exits.SIGINT
         journal.finish(
             "cancelled", error_kind="E_SIGNAL", error_message=f"stopped by signal {code - 128}", exit_code=code
         )

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from jobs import run as journals
+from jobs import signals
 from jobs.inputs import Night
 from jobs.run import Journal, Run
 from jobs.settings import Settings
@@ -93,6 +94,7 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
 
 def _fit(settings: Settings, key: str, ratings: Any, recipe: Recipe, holdout: Any, what: str) -> Trained:
     def log_epoch(epoch: Epoch) -> None:
+        signals.check()
         held = {} if epoch.holdout_rmse is None else {"holdout_rmse": epoch.holdout_rmse}
         logger.info(
             "train.epoch",

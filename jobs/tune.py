@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs import inputs
+from jobs import inputs, signals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender import split as splits
@@ -248,12 +248,15 @@ def _attempt(study: optuna.Study, trial: Trial, recipe: Recipe, fit: Callable[..
     """Train, and tell how it went. An interrupt tells nothing: such a trial does not count."""
 
     def on_epoch(epoch: Epoch) -> None:
+        signals.check()
         trial.report(float(epoch.holdout_rmse or 0.0), epoch.number)
         if epoch.number < recipe.train.epochs and trial.should_prune():
             raise optuna.TrialPruned
 
     try:
-        study.tell(trial, min(epoch.holdout_rmse or 0.0 for epoch in fit(recipe, on_epoch=on_epoch).history))
+        with signals.told():
+            history = fit(recipe, on_epoch=on_epoch).history
+        study.tell(trial, min(epoch.holdout_rmse or 0.0 for epoch in history))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except TrainingDiverged as error:

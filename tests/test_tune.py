@@ -267,10 +267,10 @@ def test_without_optuna_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
 
 SCRIPT = """
 import logging, os, signal, sys
-from jobs import configuration, log
+from jobs import configuration, log, signals
 log.set_up(logging.INFO, "json")
-signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs do not have
+signals.heed()
 from jobs import tune
 try:
     tune.tune(configuration.load(None, os.environ), tune.Search("basic"), trials=1000)
