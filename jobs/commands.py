@@ -250,7 +250,7 @@ def schedule_next(ctx: click.Context, count: int) -> Answer:
 
 @recjob.command(cls=Job)
 @click.argument("name", required=False)
-@click.option("--model", help="basic, tuned.  [default: the configured model]")
+@click.option("--model", help="default, basic, tuned.  [default: the configured model]")
 @click.option(
     "--split", type=click.Choice(["time-range", "newest", "last", "random"]), default="newest", show_default=True
 )

@@ -133,7 +133,9 @@ def _converted(value: Any, wanted: Any) -> Any:
         return value if value in get_args(wanted) else None
     if get_origin(wanted) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
-        numbers = [_converted(part, int) for part in parts] if isinstance(parts, list | tuple) else [None]
+        numbers = (
+            [_converted(part, get_args(wanted)[0]) for part in parts] if isinstance(parts, list | tuple) else [None]
+        )
         return None if None in numbers else tuple(numbers)
     if wanted is bool:
         return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
@@ -154,7 +156,7 @@ def _described(wanted: Any) -> str:
     if get_origin(wanted) is Literal:
         return "one of " + ", ".join(map(repr, get_args(wanted)))
     if get_origin(wanted) is tuple:
-        return "a list of whole numbers"
+        return f"a list of {'whole numbers' if get_args(wanted)[0] is int else 'numbers'}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return names.get(wanted, "a number")
 
@@ -189,6 +191,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "model.patience": (0, 100_000),
     "model.embedding_dimension": (1, 4096),
     "model.l2": (0, 1000),
+    "model.steps_per_epoch": (0, 100_000),
+    "model.stars_dimension": (1, 4096),
+    "model.choice_dimension": (1, 4096),
+    "model.taste_dimension": (1, 4096),
+    "model.taste_l2": (1e-6, 1000),
+    "model.trend_days": (0.1, 36_500),
+    "model.timely": (0, 1),
+    "model.prior": (1e-3, 1000),
     "model.learning_rate": (1e-9, 1e9),
 }
 
@@ -201,6 +211,10 @@ def _check_ranges(settings: Settings) -> None:
             raise InvalidSettings(
                 f"{key} is {values[key]}, expected {low:g} to {high:g}", hint=f"it comes from: {found}"
             )
+    if len(settings.model.blend) not in (0, 3):
+        raise InvalidSettings(
+            f"model.blend is {list(settings.model.blend)}, expected three weights, of choice, taste and stars, or none"
+        )
     if settings.model.name not in RECIPES:
         raise InvalidSettings(f"model.name is {settings.model.name!r}, expected one of {', '.join(RECIPES)}")
     for key in ("timezone", "schedule.timezone"):

@@ -10,12 +10,14 @@ import pyarrow as pa
 
 from jobs import inputs
 from jobs import lists as measured
+from jobs.inputs import Night
 from jobs.settings import Settings
+from recommender import blend, ranking
 from recommender import evaluate as measures
-from recommender import ranking
 from recommender import split as splits
 from recommender import train as training
 from recommender.config import Recipe
+from recommender.split import Split
 from recommender.train import Epoch, Trained
 from storage.errors import InvalidInput
 
@@ -38,7 +40,8 @@ def evaluate(
     With `lists`, what it lists for the test part's users is measured, too.
     """
     night = inputs.read(settings, None)
-    article = split == "time-range" and night.has_titles
+    by_history = settings.recipe_of(model).model.by_history
+    article = split == "time-range" and night.has_titles and not by_history
     recipe = _recipe(settings, model, movie_key or ("title" if article else None), seed)
     if recipe.model.movie_key == "title" and not night.has_titles:
         raise InvalidInput("movies have no titles to be known by", hint="--movie-key movie_id")
@@ -46,19 +49,19 @@ def evaluate(
     cut = splits.by_name(split, ratings, recipe.train.seed)
     if not cut.test.num_rows:
         raise InvalidInput(f"the {split} split leaves nothing to test on", hint="are all ratings of one instant?")
-    held = cut.validation if cut.validation.num_rows else None
-    whole = training.vocabularies_of(ratings, recipe.model.movie_key) if split == "time-range" else None
     began = time.perf_counter()
-    trained = training.train(cut.train, recipe, holdout=held, vocabularies=whole, on_epoch=_log)
+    trained = _trained(cut, split, recipe, night, ratings)
     seconds = time.perf_counter() - began
+    ready = trained.ready(cut.train, night.attributes)
     parts = {"validation": cut.validation, "test": cut.test}
-    predicted = {name: trained.predict(part) for name, part in parts.items() if part.num_rows}
+    predicted = {name: ready.predict(part) for name, part in parts.items() if part.num_rows}
     errors = {name: measures.rating_error(stars, parts[name], cut.train) for name, stars in predicted.items()}
     figures = {
         "model": model,
         "split": split,
         "movie_key": recipe.model.movie_key,
         "seed": recipe.train.seed,
+        "blend": list(trained.recipe.model.blend),
         "parameters": trained.parameters,
         "rows": {"train": cut.train.num_rows} | {name: part.num_rows for name, part in parts.items() if part.num_rows},
         "rmse": {"train": trained.history[-1].train_rmse} | {name: found[0].value for name, found in errors.items()},
@@ -70,12 +73,28 @@ def evaluate(
         "history": [dataclasses.asdict(epoch) for epoch in trained.history],
     }
     if lists:
-        figures["lists"] = measured.measure(trained, cut.train, cut.test, ranking.good(ratings))
+        figures["lists"] = measured.measure(ready, cut.train, cut.test, ranking.good(ratings))
     if plot is not None:
         from jobs import plots
 
         figures["plot"] = str(plots.history(trained.history, f"{model}, {split}", plot))
     return figures
+
+
+def _trained(cut: Split, name: str, recipe: Recipe, night: Night, ratings: pa.Table) -> Trained:
+    """The model of the training part; how it ranks, if that is open, is decided on a tenth of that part."""
+    if blend.is_open(recipe):
+        inner = splits.within(cut.train, name, recipe.train.seed)
+        recipe = blend.settled(recipe, inner.train, inner.validation, night.attributes)
+    everybody = name == "time-range" and not recipe.model.by_history
+    return training.train(
+        cut.train,
+        recipe,
+        attributes=night.attributes,
+        holdout=cut.validation if cut.validation.num_rows else None,
+        vocabularies=training.vocabularies_of(ratings, recipe.model.movie_key) if everybody else None,
+        on_epoch=_log,
+    )
 
 
 def _recipe(settings: Settings, model: str, movie_key: str | None, seed: int | None) -> Recipe:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from jobs.cli import Answer, Job, settings_of
+from jobs.cli import Answer, AsOf, Job, day_of, settings_of
 
 
 @click.command(cls=Job)
-@click.option("--model", help="The recipe to start from: basic, tuned.  [default: the configured model]")
+@click.option("--model", help="The recipe to start from: default, basic, tuned.  [default: the configured model]")
 @click.option("--trials", type=click.IntRange(1), help="Trials in all, those of earlier calls included.  [default: 30]")
 @click.option(
     "--timeout-minutes", "minutes", type=click.FloatRange(0, min_open=True), help="Begin no trial after this."
@@ -52,4 +52,52 @@ def tune(
     return done, show.tuning(done)
 
 
-EXPERIMENTS = (tune,)
+@click.command(cls=Job)
+@click.option("--from", "first", type=AsOf(), required=True, help="The first night.")
+@click.option("--to", "last", type=AsOf(), required=True, help="The last night, tested on the days after it.")
+@click.option(
+    "--every", type=click.IntRange(1), default=1, show_default=True, metavar="DAYS", help="From one night to the next."
+)
+@click.option(
+    "--retrain",
+    type=click.IntRange(1),
+    multiple=True,
+    metavar="DAYS",
+    help="From one training to the next; may be repeated.  [default: each night, and 7 where the range is longer]",
+)
+@click.option("--model", help="The recipe to train: default, basic, tuned.  [default: the configured model]")
+@click.option("--seed", type=int, help="Seed of the trainings.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the nights here.  [default: STATE_DIR/reports/backtest-MODEL.png]",
+)
+@click.pass_context
+def backtest(
+    ctx: click.Context,
+    first: str,
+    last: str,
+    every: int,
+    retrain: tuple[int, ...],
+    model: str | None,
+    seed: int | None,
+    plot: Path | None,
+) -> Answer:
+    """Play past nights again: what does retraining every night buy over every week, and over plain baselines?
+
+    Each night knows what it would have known then, and is measured on the ratings of the days until the next.
+    """
+    from jobs import backtest as job
+    from jobs import show
+
+    settings = settings_of(ctx)
+    start, end = day_of(first, settings), day_of(last, settings)
+    if start > end:
+        raise click.UsageError(f"--from {start} is after --to {end}")
+    replay = job.Replay(model or settings.model.name, start, end, every, retrain, seed)
+    target = plot or settings.state_dir / "reports" / f"backtest-{replay.model}.png"
+    done = job.backtest(settings, replay, target)
+    return done, show.backtest(done)
+
+
+EXPERIMENTS = (tune, backtest)

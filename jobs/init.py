@@ -42,7 +42,7 @@ catch_up = "latest"            # missed dates to make up for: latest, all or non
 """
 
 
-MODEL = 'name = "basic"                 # basic or tuned; any hyper-parameter can follow, e.g. epochs = 10'
+MODEL = 'name = "default"                 # default, basic or tuned; any hyper-parameter can follow, e.g. epochs = 10'
 
 
 def init(folder: Path, model: str = MODEL) -> dict[str, Any]:

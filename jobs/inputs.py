@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.settings import Settings
+from recommender.known import Attributes
 from storage import digest
 from storage import ratings as stored
 from storage.errors import InvalidInput
@@ -32,15 +33,26 @@ class Night:
 
     @cached_property
     def training_digest(self) -> str:
-        """Hash of the ratings and the titles: all that a model can learn from."""
-        titles = self.movies.select(["movie_id", "title"]) if self.movies is not None and self.has_titles else None
-        return digest.of_values(digest.of_table(self.ratings), titles and digest.of_table(titles))
+        """Hash of the ratings and the attributes: all that a model can learn from."""
+        kept = (
+            (self.movies, ("movie_id", "title", "genres", "year")),
+            (self.users, ("user_id", "age", "gender", "occupation")),
+        )
+        parts = [
+            table and table.select([name for name in names if name in table.column_names]) for table, names in kept
+        ]
+        return digest.of_values(digest.of_table(self.ratings), [part and digest.of_table(part) for part in parts])
 
     @cached_property
     def digest(self) -> str:
         """Hash of everything here that can change a list."""
         others = [table and digest.of_table(table) for table in (self.movies, self.users)]
         return digest.of_values(digest.of_table(self.ratings), others)
+
+    @property
+    def attributes(self) -> Attributes:
+        """What is known beside the ratings."""
+        return Attributes(self.users, self.movies)
 
     @property
     def has_titles(self) -> bool:

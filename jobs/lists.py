@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recommender import ranking, ranking_model
+from recommender import ranking
 from recommender.baselines import BASELINES
 from recommender.ranking import Scorer, Task
-from recommender.train import Trained
+from recommender.ready import Ready
 
 FIGURES = (
     *(f"{name}@10" for name in ("ndcg", "recall", "hit_rate", "mrr", "map")),
@@ -18,17 +18,17 @@ FIGURES = (
 """What is told of each: figures of `ranking.measure`."""
 
 
-def measure(trained: Trained, train: pa.Table, held: pa.Table, relevant_from: float) -> dict[str, dict[str, Any]]:
+def measure(ready: Ready, train: pa.Table, held: pa.Table, relevant_from: float) -> dict[str, dict[str, Any]]:
     """Figures of the model and of each baseline: value, users n, and the interval where there is one.
 
-    `train` is what `trained` and the baselines learn from. Relevant are ratings in `held` of `relevant_from` stars or more.
+    `train` is what the model and the baselines learn from. Relevant are ratings in `held` of `relevant_from` stars or more.
     Empty where nobody can be measured.
     """
     task = ranking.task(train, held, relevant_from)
     if not len(task.users):
         return {}
-    keys = keys_of(task, train, trained.recipe.model.movie_key)
-    found = {"model": _figures(task, ranking_model.scorer(trained, keys), train)}
+    keys = keys_of(task, train, ready.movie_key)
+    found = {"model": _figures(task, ready.scorer(keys), train)}
     for name, baseline in BASELINES.items():
         found[name] = _figures(task, baseline(train, task), train)
     return found

@@ -94,6 +94,20 @@ def models_export(ctx: click.Context, version: str, target: Path) -> Answer:
     return done, show.facts(done)
 
 
+@models.command("card", cls=Job)
+@click.argument("version")
+@click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write the page here.")
+@click.pass_context
+def models_card(ctx: click.Context, version: str, target: Path | None) -> Answer:
+    """Tell what VERSION, or `champion`, is, what it was measured on and what limits it, as a Markdown page."""
+    from jobs import card, registry
+
+    done = card.card(registry.shown(settings_of(ctx), version))
+    if target is None:
+        return done, card.markdown(done).rstrip("\n")
+    return done | {"path": str(card.write(done, target))}, str(target)
+
+
 @click.command(cls=Job)
 @click.option("--user", required=True, help="The user's id, as in the source.")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import date
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,35 @@ def tuning(trials: Sequence[Mapping[str, Any]], scales: Mapping[str, str], title
             axes.axhline(top, color="0.6", linestyle=":", zorder=0, label="this or worse" if axes is first else None)
     figure.legend(loc="outside right upper", frameon=False)
     figure.suptitle(title)
+    with atomic.new_file(target) as draft:
+        figure.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=144)
+    return target
+
+
+def backtest(nights: Sequence[Mapping[str, Any]], title: str, target: Path) -> Path:
+    """Draw NDCG@10 by night, a line for each model and baseline, into `target`; returns it.
+
+    A night on which nobody could be measured is a gap.
+    """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    days = [date.fromisoformat(night["as_of"]) for night in nights]
+    lines = {name: figures for night in nights for name, figures in night["figures"].items()}
+    for name, figures in lines.items():
+        found = [night["figures"].get(name, {}).get("ndcg@10") for night in nights]
+        values = [math.nan if value is None else value for value in found]
+        style = "-" if "trained" in figures else "--"
+        axes.plot(days, values, style, marker="o", markersize=3, label=name)  # type: ignore[arg-type]
+    axes.set(title=title, xlabel="as of", ylabel="NDCG@10 on the days after")
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False)
     with atomic.new_file(target) as draft:
         figure.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=144)
     return target

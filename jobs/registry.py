@@ -1,5 +1,6 @@
 """Look into the model registry, and hand a model to others."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,15 @@ def export(settings: Settings, version: str, target: Path) -> dict[str, Any]:
     if target.exists():
         raise InvalidSettings(f"{target} exists already", hint="--to a new folder")
     model = _find(settings, version)
+    from jobs import inputs as nights
     from jobs import train
     from recommender import export as exporting
 
+    trained = train.load(model)
+    # A model by history needs one: all that was known when it was trained goes into the export.
+    night = nights.read(settings, datetime.fromisoformat(model.manifest["trained_through"]).replace(tzinfo=UTC))
     with atomic.new_folder(target) as draft:
-        inputs = exporting.saved_model(train.load(model), draft)
+        inputs = exporting.saved_model(trained.ready(night.ratings, night.attributes), draft)
     facts = {"version": model.version, "path": str(target), "signature": "serving_default"}
     return {**facts, "inputs": inputs, "output": "predicted_rating"}
 

@@ -35,7 +35,8 @@ def stage(
         memory = int(settings.score.memory_gib * 2**30) or None
         size = settings.score.batch_size or score.block_users(len(allowed), memory)
         logger.info("score.start", extra={"users": len(seen.users), "movies": len(allowed), "users_per_block": size})
-        blocks = score.top_n(train.load(model), allowed, seen, settings.score.top_n, users_per_block=size)
+        ready = train.load(model).ready(night.ratings, night.attributes)
+        blocks = score.top_n(ready, allowed, seen, settings.score.top_n, users_per_block=size)
         journal.note(
             n_users=len(seen.users),
             n_movies=len(allowed),

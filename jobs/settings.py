@@ -43,8 +43,8 @@ class Input:
 class Model(ModelConfig, TrainConfig):
     """The model to retrain: a recipe by name, and any of its hyper-parameters changed."""
 
-    name: str = "basic"
-    """One of the recipes: basic, tuned."""
+    name: str = "default"
+    """One of the recipes: default, or those of the article, basic and tuned."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Gate:
     """Share of the ratings, the newest, that the model is measured on before it is trained on all."""
     max_rmse_ratio: float = 1.1
     """Largest holdout RMSE, as a multiple of the RMSE of predicting the mean rating for everything."""
+    lists: Literal["warn", "block"] = "warn"
+    """What it means when the lists are worse than the most rated movies for everybody."""
 
 
 @dataclass(frozen=True)

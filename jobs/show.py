@@ -227,3 +227,34 @@ def tuning(document: dict[str, Any]) -> str:
     plot = f"\n\ndrawn in {document['plot']}" if "plot" in document else ""
     head = f"study {document['study']}, {document['file']}\nvalidation RMSE, seed {document['seed']}"
     return f"{head}\n\n{shown}{end}{plot}"
+
+
+def backtest(document: dict[str, Any]) -> str:
+    """NDCG@10 by night, the means, and what retraining buys."""
+    names = list(document["means"])
+    nights = [
+        (
+            *(night[key] for key in ("as_of", "users", "ratings")),
+            *(_figure(night["figures"].get(name, {}).get("ndcg@10")) for name in names),
+        )
+        for night in document["nights"]
+    ]
+    figures = ["ndcg@10", "recall@50", "hit_rate@10", "coverage@10", "rmse"]
+    means = [(name, *(_figure(found[figure]) for figure in figures)) for name, found in document["means"].items()]
+    differences = [
+        f"{row['of']} minus {row['minus']}: {row['value']:+.4f} ({row['ci_low']:+.4f} to {row['ci_high']:+.4f})"
+        for row in document["differences"]
+    ]
+    told = "NDCG@10, with 95 % intervals:\n" + "\n".join(differences) if differences else "nobody could be measured"
+    plot = f"\n\ndrawn in {document['plot']}" if "plot" in document else ""
+    return (
+        f"{document['model']}, {document['from']} to {document['to']}, seed {document['seed']}: "
+        f"{document['trainings']} trainings, {document['seconds']:.0f} s\n\n"
+        f"NDCG@10 by night\n\n{table(['as of', 'users', 'ratings', *names], nights)}\n\n"
+        f"means over {document['user_nights']:,} user-nights\n\n"
+        f"{table(['', 'NDCG@10', 'recall@50', 'hit rate@10', 'coverage@10', 'RMSE'], means)}\n\n{told}{plot}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

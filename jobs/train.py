@@ -4,22 +4,28 @@ import dataclasses
 import logging
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jobs import run as journals
 from jobs import signals
 from jobs.inputs import Night
+from jobs.judge import Judged, Rival, judge
 from jobs.run import Journal, Run
 from jobs.settings import Settings
-from recommender import evaluate, gate, split
+from recommender import blend, split
 from recommender import train as training
 from recommender.config import Recipe
 from recommender.errors import GateRefused
-from recommender.gate import Verdict
+from recommender.known import Names
 from recommender.train import Epoch, Trained
 from recommender.vocabulary import Vocabulary
 from storage import digest, models
 from storage.models import CheckpointFile, Model
 
 logger = logging.getLogger(__name__)
+_FEATURES = ("user_features", "movie_features")
+"""What the names of features are stored as."""
 
 
 def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, force: str | None = None) -> Model:
@@ -66,33 +72,51 @@ def load(model: Model) -> Trained:
     """The trained model of a stored version, its files verified."""
     weights, ids = models.contents(model)
     manifest = model.manifest
-    return Trained(
-        Recipe.from_json(manifest["recipe"]),
-        Vocabulary(ids["users"]),
-        Vocabulary(ids["movies"]),
-        (manifest["rating_scale"][0], manifest["rating_scale"][1]),
-        weights,
-    )
+    scale = (manifest["rating_scale"][0], manifest["rating_scale"][1])
+    names = Names(*(tuple(ids[kind].to_pylist()) if kind in ids else () for kind in _FEATURES))
+    recipe, users, movies = Recipe.from_json(manifest["recipe"]), Vocabulary(ids["users"]), Vocabulary(ids["movies"])
+    return Trained(recipe, users, movies, scale, weights, names=names)
 
 
 def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str) -> Model:
     ratings = night.keyed(recipe.model.movie_key)
     cut = split.newest(ratings, settings.gate.holdout)
-    probe = _fit(settings, f"{key}-holdout", cut.train, recipe, cut.validation, "holdout")
-    metrics = _measure(probe, cut)
-    verdict = gate.judge(metrics, settings.gate.max_rmse_ratio) if cut.validation.num_rows else None
+    probe = _fit(settings, f"{key}-holdout", night, cut.train, recipe, cut.validation, "holdout")
+    if blend.is_open(recipe):
+        chosen = blend.choose(probe, cut.train, cut.validation, night.attributes)
+        probe, recipe = probe.changed(blend=chosen), recipe.changed(blend=chosen)
+        logger.info("train.blend", extra=dict(zip(("choice", "taste", "stars"), chosen, strict=True)))
+    judged = judge(probe, _rival(settings, key, night, cut, recipe), night, cut, settings)
     stopped_early = recipe.train.patience and cut.validation.num_rows
     epochs = min(probe.history, key=_holdout_rmse).number if stopped_early else len(probe.history)
-    final = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, epochs=epochs, patience=0))
-    trained = _fit(settings, f"{key}-final", ratings, final, None, "all ratings")
-    logger.info(
-        "gate.verdict",
-        extra={"accepted": verdict is None or verdict.accepted, "why": verdict.message if verdict else "no holdout"},
+    trained = _fit(
+        settings, f"{key}-final", night, ratings, recipe.changed(epochs=epochs, patience=0), None, "all ratings"
     )
-    return _register(settings, run, key, ratings.num_rows, trained, probe, metrics, verdict)
+    why = "; ".join(check["message"] for check in judged.checks if check["verdict"] != "pass")
+    logger.info("gate.verdict", extra={"accepted": judged.accepted, "why": why or judged.checks[0]["message"]})
+    return _register(settings, run, key, night, trained, probe, judged)
 
 
-def _fit(settings: Settings, key: str, ratings: Any, recipe: Recipe, holdout: Any, what: str) -> Trained:
+def _rival(settings: Settings, key: str, night: Night, cut: split.Split, recipe: Recipe) -> Rival | None:
+    """The champion's recipe, if it is another, trained on the same part: the champion itself has seen the holdout."""
+    champion = models.champion(settings.models)
+    if champion is None or not cut.validation.num_rows:
+        return None
+    other = Recipe.from_json(champion.manifest["recipe"])
+    if other.model.movie_key != recipe.model.movie_key or _comparable(other) == _comparable(recipe):
+        return None
+    what = f"the champion's recipe, {champion.version}"
+    return Rival(champion.version, _fit(settings, f"{key}-rival", night, cut.train, other, None, what))
+
+
+def _comparable(recipe: Recipe) -> Recipe:
+    """The recipe without what a night decides by itself."""
+    return recipe.changed(epochs=1, patience=0, blend=())
+
+
+def _fit(
+    settings: Settings, key: str, night: Night, ratings: pa.Table, recipe: Recipe, holdout: pa.Table | None, what: str
+) -> Trained:
     def log_epoch(epoch: Epoch) -> None:
         signals.check()
         held = {} if epoch.holdout_rmse is None else {"holdout_rmse": epoch.holdout_rmse}
@@ -102,32 +126,19 @@ def _fit(settings: Settings, key: str, ratings: Any, recipe: Recipe, holdout: An
         )
 
     checkpoint = CheckpointFile(settings.models, digest.of_values(key))
-    trained = training.train(ratings, recipe, holdout=holdout, checkpoints=checkpoint, on_epoch=log_epoch)
+    trained = training.train(
+        ratings, recipe, attributes=night.attributes, holdout=holdout, checkpoints=checkpoint, on_epoch=log_epoch
+    )
     checkpoint.clear()
     return trained
 
 
-def _measure(probe: Trained, cut: split.Split) -> list[evaluate.Metric]:
-    if not cut.validation.num_rows:
-        return []
-    metrics = evaluate.rating_error(probe.predict(cut.validation), cut.validation, cut.train)
-    for name, predicted in evaluate.baselines(cut.validation, cut.train).items():
-        metrics += evaluate.rating_error(predicted, cut.validation, cut.train, prefix=f"{name}_")
-    return metrics
-
-
 def _register(
-    settings: Settings,
-    run: Run,
-    key: str,
-    ratings: int,
-    trained: Trained,
-    probe: Trained,
-    metrics: list[evaluate.Metric],
-    verdict: Verdict | None,
+    settings: Settings, run: Run, key: str, night: Night, trained: Trained, probe: Trained, judged: Judged
 ) -> Model:
-    status = "accepted" if verdict is None or verdict.accepted else "refused"
+    status = "accepted" if judged.accepted else "refused"
     ids = {"users": trained.users.ids, "movies": trained.movies.ids}
+    ids |= {kind: pa.array(names, pa.string()) for kind, names in zip(_FEATURES, trained.names, strict=True) if names}
     recipe = trained.recipe.as_json()
     version = f"{run.as_of:%Y%m%d}-{models.digest(recipe, trained.weights, ids)[:8]}"
     manifest = {
@@ -140,9 +151,10 @@ def _register(
         "rating_scale": list(trained.rating_scale),
         "parameters": trained.parameters,
         "history": [dataclasses.asdict(epoch) for epoch in probe.history],
-        "metrics": [dataclasses.asdict(metric) for metric in metrics],
-        "checks": [_check(verdict)],
-        "lineage": {"training": key, "ratings": ratings, "run_id": run.id},
+        "metrics": [dataclasses.asdict(metric) for metric in judged.metrics],
+        "checks": judged.checks,
+        "features": dict(zip(("users", "movies"), map(list, trained.names), strict=True)),
+        "lineage": {"training": key, "run_id": run.id, **_lineage(night, settings, trained)},
     }
     model = models.save(settings.models, version, manifest, trained.weights, ids)
     logger.info("model.registered", extra={"version": version, "status": status, "parameters": trained.parameters})
@@ -165,15 +177,17 @@ def _overrule(model: Model, settings: Settings, reason: str) -> Model:
     return models.amend(settings.models, model.version, status="forced", note=reason, checks=checks)
 
 
-def _check(verdict: Verdict | None) -> dict[str, Any]:
-    check = {"stage": "model", "check_name": "holdout_rmse", "severity": "block"}
-    if verdict is None:
-        return check | {
-            "verdict": "skipped",
-            "message": "no holdout: gate.holdout is 0, or all ratings are of one instant",
-        }
-    figures = {"value": verdict.rmse, "threshold": verdict.limit, "baseline": verdict.baseline}
-    return check | figures | {"verdict": "pass" if verdict.accepted else "fail", "message": verdict.message}
+def _lineage(night: Night, settings: Settings, trained: Trained) -> dict[str, Any]:
+    span = pc.min_max(night.ratings["rated_at"]).as_py()
+    return {
+        "ratings": night.ratings.num_rows,
+        "users": len(trained.users),
+        "movies": len(trained.movies),
+        "first_rated_at": span["min"].isoformat(),
+        "last_rated_at": span["max"].isoformat(),
+        "holdout": settings.gate.holdout,
+        "trained_on": "all ratings, the holdout included, once the verdict was given",
+    }
 
 
 def _holdout_rmse(epoch: Epoch) -> float:

@@ -75,6 +75,12 @@ FITTING = {
 """What every model is fitted with."""
 SPACES: dict[str, dict[str, Range]] = {
     "mlp": FITTING | {"embedding_dimension": Range(choices=(8, 16, 32, 64, 128)), "l2": Range(1e-6, 0.1, log=True)},
+    "towers": {
+        "learning_rate": Range(3e-3, 0.1, log=True),
+        "steps_per_epoch": Range(2, 10),
+        "stars_dimension": Range(choices=(10, 20, 40)),
+        "prior": Range(0.5, 2.0, log=True),
+    },
 }
 """The hyper-parameters to search, by architecture. One that a recipe sets to 0 is one that it does without."""
 PRESETS: dict[str, dict[str, Range]] = {"article-learning-rate": {"learning_rate": Range(1e-4, 10.0, log=True)}}
@@ -123,13 +129,14 @@ def tune(
     base = settings.recipe_of(search.model)
     space = _space(base, search)
     night = inputs.read(settings, None)
-    article = search.split == "time-range"  # keys and vocabularies as `evaluate` has them, so that figures compare
+    # Keys and vocabularies as `evaluate` has them, so that figures compare.
+    article = search.split == "time-range" and not base.model.by_history
     keyed = {"movie_key": "title"} if article and night.has_titles else {}
     recipe = base.changed(**keyed, **({} if search.seed is None else {"seed": search.seed}))
     ratings = night.keyed(recipe.model.movie_key)
     learnt, held = _split(ratings, search.split, recipe.train.seed)
     whole = training.vocabularies_of(ratings, recipe.model.movie_key) if article else None
-    fit = partial(training.train, learnt, holdout=held, vocabularies=whole)
+    fit = partial(training.train, learnt, attributes=night.attributes, holdout=held, vocabularies=whole)
     asked = {"model": search.model, "split": search.split, "preset": search.preset}
     ranges = {"searched": "; ".join(f"{key} {values}" for key, values in space.items())}
     with _opened(settings.state_dir / "tune", name, wait) as (file, found):

@@ -22,7 +22,28 @@ class ModelConfig:
     hidden_units: tuple[int, ...] = (256, 64)
     """Widths of the ReLU layers between the embeddings and the predicted rating."""
     l2: float = 0.0
-    """Weight of the squared kernel weights of the hidden layers in the loss."""
+    """Weight of the squared kernel weights of the hidden layers in the loss; of half those of the choice tower."""
+    stars_dimension: int = 20
+    """Factors of the tower that predicts stars."""
+    choice_dimension: int = 64
+    """Factors of the tower that predicts what is chosen and liked next."""
+    taste_dimension: int = 64
+    """Factors of the closed-form partner."""
+    taste_l2: float = 0.03
+    """Its regularisation, per rating."""
+    trend_days: float = 14.0
+    """Mean life, in days, of a rating in what counts as recently popular."""
+    timely: float = 1.0
+    """Share of users whose choices are learned in order of time; the rest out of order."""
+    prior: float = 1.0
+    """Times the standard deviations that the weights of the stars tower are expected to have."""
+    blend: tuple[float, ...] = ()
+    """What the ranking is by: weights of choice, taste and predicted stars. Empty: decided on the holdout."""
+
+    @property
+    def by_history(self) -> bool:
+        """Whether the model looks users up among known ratings, so that it must be told them before it scores."""
+        return self.architecture == "towers"
 
 
 @dataclass(frozen=True)
@@ -31,10 +52,14 @@ class TrainConfig:
 
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     learning_rate: float = 0.1
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The learning rate over all steps: as it is, or rising over a fifth of them and falling to 0 as a cosine does."""
     batch_size: int = 8192
-    """Ratings per step."""
+    """Ratings per step; users per step for a model that learns users by their histories."""
     epochs: int = 3
     """Most passes over the ratings."""
+    steps_per_epoch: int = 0
+    """Steps that count as an epoch in place of a pass, but no fewer than make two passes in all; 0: one pass."""
     patience: int = 0
     """Stop after this many epochs without a better holdout RMSE, and keep the best one; 0 runs all epochs."""
     seed: int = 42
@@ -54,7 +79,7 @@ class Recipe:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Recipe":
         """The inverse of `as_json`."""
-        model = document["model"] | {"hidden_units": tuple(document["model"]["hidden_units"])}
+        model: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in document["model"].items()}
         return cls(ModelConfig(**model), TrainConfig(**document["train"]))
 
     def changed(self, **changes: Any) -> "Recipe":
@@ -66,10 +91,14 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
+    "default": Recipe(
+        ModelConfig(architecture="towers", l2=1e-4),
+        TrainConfig("adam", 0.02, schedule="cosine", batch_size=1024, epochs=20, steps_per_epoch=4),
+    ),
     "basic": Recipe(),
     "tuned": Recipe(ModelConfig(l2=0.01), TrainConfig(epochs=50)),
 }
-"""The two models of the article."""
+"""`default` is the best there is here; `basic` and `tuned` are the two models of the article."""
 
 
 def recipe(name: str, **changes: Any) -> Recipe:

@@ -5,18 +5,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from recommender.ready import Ready
 from recommender.tensorflow import tf
-from recommender.train import Trained
 from recommender.vocabulary import Vocabulary
 
 
-def saved_model(trained: Trained, folder: Path) -> list[str]:
+def saved_model(ready: Ready, folder: Path) -> list[str]:
     """Write `serving_default(user_id, movie_id or movie_title) -> predicted_rating` into `folder`; returns the inputs.
 
     All are strings and float32 of shape (B,). Ratings are clipped to the scale, as in the published tables; an unknown
     id is scored by embedding row 0.
     """
-    module = _Serving(trained)
+    module = _Serving(ready)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.score})
     return ["user_id", module.movie_input]
 
@@ -24,12 +24,12 @@ def saved_model(trained: Trained, folder: Path) -> list[str]:
 class _Serving(tf.Module):
     """Lookups, model and clipping in one graph."""
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, ready: Ready) -> None:
         super().__init__()
-        self.model = trained.model
-        self.users, self.movies = _lookup(trained.users), _lookup(trained.movies)
-        self.movie_input = "movie_title" if trained.recipe.model.movie_key == "title" else "movie_id"
-        low, high = trained.rating_scale
+        self.model = ready.model
+        self.users, self.movies = _lookup(ready.users), _lookup(ready.movies)
+        self.movie_input = "movie_title" if ready.movie_key == "title" else "movie_id"
+        low, high = ready.rating_scale
 
         def score(user_id: Any, movie: Any) -> dict[str, Any]:
             rows = {"user": self.users.lookup(user_id), "movie": self.movies.lookup(movie)}

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recommender.evaluate import Metric
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recommender.evaluate import Metric, intervals
+from recommender.ranking import paired
+from recommender.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -29,3 +35,35 @@ def judge(metrics: Sequence[Metric], max_rmse_ratio: float) -> Verdict:
         f"holdout RMSE {rmse:.3f} is {relation} the limit {limit:.3f} ({max_rmse_ratio:g} x {baseline:.3f}, the mean's)"
     )
     return Verdict(accepted, rmse, limit, baseline, message)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of a model beside that of another on the same users."""
+
+    value: float
+    other: float
+    difference: float
+    low: float
+    """Lower end of the 95 % bootstrap interval of the difference, over users."""
+    high: float
+    worse: bool
+    """Whether the model is worse by more than chance explains: the whole interval is on the wrong side of 0."""
+
+
+def compare_lists(model: NDArray[np.float64], other: NDArray[np.float64]) -> Comparison:
+    """Figures per user (U,) of which more is better, e.g. NDCG, beside those of another model."""
+    difference, low, high = paired(model, other)
+    return Comparison(float(model.mean()), float(other.mean()), difference, low, high, high < 0)
+
+
+def compare_stars(model: NDArray[np.float32], other: NDArray[np.float32], held: pa.Table) -> Comparison:
+    """RMSE of predictions (rows of `held`,) beside those of another model; the interval is of squared errors, by user."""
+    stars = held["rating"].to_numpy().astype(np.float64)
+    mine, theirs = np.square(model - stars), np.square(other - stars)
+    users = Vocabulary.of(held["user_id"])
+    user = users.encode(held["user_id"]) - 1
+    sums = np.bincount(user, mine - theirs, len(users))[:, None].astype(np.float64)
+    low, high = intervals(sums, np.bincount(user, minlength=len(users))[:, None].astype(np.float64))
+    value, compared = float(np.sqrt(mine.mean())), float(np.sqrt(theirs.mean()))
+    return Comparison(value, compared, value - compared, float(low[0]), float(high[0]), float(low[0]) > 0)

@@ -1,6 +1,7 @@
 """What is known at a moment, in rows and numbers: where a model looks up who rated what, when, and what a movie is."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,29 @@ _PERIODS = 512
 """Most periods that time is cut into: what is recent is kept for each."""
 _YEARS = np.array([0, 1930, 1940, 1950, 1960, 1965, 1970, 1975, 1980, 1985, *range(1988, 2036)])
 _AGES = np.array([0, 18, 25, 35, 45, 50, 56])
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What is known beside the ratings, where it is."""
+
+    users: pa.Table | None = None
+    """`schema.users`."""
+    movies: pa.Table | None = None
+    """`schema.movies`."""
+
+
+NO_ATTRIBUTES = Attributes()
+
+
+class Names(NamedTuple):
+    """The features that a model knows, by name."""
+
+    users: tuple[str, ...]
+    movies: tuple[str, ...]
+
+
+NO_NAMES = Names((), ())
 
 
 @dataclass(frozen=True)
@@ -67,11 +91,13 @@ def known(
     ratings: pa.Table,
     users: Vocabulary,
     movies: Vocabulary,
-    *,
-    movies_table: pa.Table | None = None,
-    users_table: pa.Table | None = None,
+    attributes: Attributes = NO_ATTRIBUTES,
+    names: Names | None = None,
 ) -> Known:
-    """Encode `ratings`; those of users or movies outside the vocabularies are left out."""
+    """Encode `ratings`; those of users or movies outside the vocabularies are left out.
+
+    The features are those called `names`, in that order, or all there are.
+    """
     user, movie = users.encode(ratings["user_id"]), movies.encode(ratings["movie_id"])
     at = ratings["rated_at"].cast(pa.int64()).to_numpy()
     stars = ratings["rating"].to_numpy().astype(np.float32)
@@ -90,8 +116,8 @@ def known(
         length,
         good(ratings),
         np.concatenate([[0], np.cumsum(counts)]),
-        _of_users(users, users_table),
-        _of_movies(movies, movies_table),
+        _features(users, _of_users(users, attributes.users), names and names.users),
+        _features(movies, _of_movies(movies, attributes.movies), names and names.movies),
     )
 
 
@@ -123,10 +149,14 @@ def surprise(known: Known) -> NDArray[np.float32]:
     return (above - damped(known.movie, above, known.movies.rows)[known.movie]).astype(np.float32)
 
 
-def _of_users(users: Vocabulary, table: pa.Table | None) -> Features:
+_Parts = list[tuple[NDArray[np.int32], NDArray[np.str_]]]
+"""Rows and the words that describe them, one pair of arrays for each kind of words."""
+
+
+def _of_users(users: Vocabulary, table: pa.Table | None) -> _Parts:
     """Age band, gender and occupation, each a feature of its own."""
     if table is None:
-        return _features(users, [])
+        return []
     row = users.encode(table["user_id"])
     found = []
     if "age" in table.column_names:
@@ -136,23 +166,24 @@ def _of_users(users: Vocabulary, table: pa.Table | None) -> Features:
         if column in table.column_names:
             words = np.array(pc.fill_null(table[column].cast(pa.string()), "").to_pylist(), dtype=object)
             found.append((row, np.where(words == "", "", column + " " + words.astype(str))))
-    return _features(users, found)
+    return found
 
 
-def _of_movies(movies: Vocabulary, table: pa.Table | None) -> Features:
+def _of_movies(movies: Vocabulary, table: pa.Table | None) -> _Parts:
     """Genres, and a band of years."""
     if table is None:
-        return _features(movies, [])
+        return []
     row = movies.encode(table["movie_id"])
     found = []
     if "genres" in table.column_names:
         genres = table["genres"].combine_chunks()
         parent = pc.list_parent_indices(genres).to_numpy()
-        found.append((row[parent], np.array([f"genre {word}" for word in pc.list_flatten(genres).to_pylist()])))
+        words = pc.fill_null(pc.list_flatten(genres), "").to_pylist()
+        found.append((row[parent], np.array([word and f"genre {word}" for word in words], dtype=np.str_)))
     if "year" in table.column_names:
         year = pc.fill_null(table["year"].cast(pa.int64()), -1).to_numpy()
         found.append((row, _bands("year", year, _YEARS)))
-    return _features(movies, found)
+    return found
 
 
 def _bands(kind: str, values: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -161,20 +192,22 @@ def _bands(kind: str, values: NDArray[np.int64], edges: NDArray[np.int64]) -> ND
     return np.where(values < 0, "", [f"{kind} {begin}" for begin in begins])
 
 
-def _features(vocabulary: Vocabulary, parts: list[tuple[NDArray[np.int32], NDArray[np.str_]]]) -> Features:
+def _features(vocabulary: Vocabulary, parts: _Parts, names: tuple[str, ...] | None) -> Features:
     """Rows and words as compressed rows. Words of one kind share a weight of 1 in squares: three genres, 1/sqrt(3) each."""
-    rows, words, weights = [], [], []
+    nothing = np.zeros(0, np.int32)
+    rows, words, weights = [nothing], [np.zeros(0, np.str_)], [np.zeros(0)]
     for row, word in parts:
         kept = (row > 0) & (word != "")
         counts = np.bincount(row[kept], minlength=vocabulary.rows)
         rows.append(row[kept])
         words.append(word[kept].astype(str))
         weights.append(counts[row[kept]] ** -0.5)
-    if not rows:
-        empty = np.zeros(0, np.int32)
-        return Features((), np.zeros(vocabulary.rows + 1, np.int64), empty, empty.astype(np.float32))
-    row, (names, column), weight = np.concatenate(rows), np.unique(np.concatenate(words), return_inverse=True), weights
+    row, word, weight = np.concatenate(rows), np.concatenate(words), np.concatenate(weights)
+    if names is None:
+        names = tuple(map(str, np.unique(word)))
+    place = {name: column for column, name in enumerate(names)}
+    column = np.array([place.get(str(one), -1) for one in word], np.int32)
     order = np.lexsort((column, row))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=vocabulary.rows))])
-    columns, shares = column[order].astype(np.int32), np.concatenate(weight)[order].astype(np.float32)
-    return Features(tuple(map(str, names)), starts, columns, shares)
+    order = order[column[order] >= 0]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row[order], minlength=vocabulary.rows))])
+    return Features(names, starts, column[order], weight[order].astype(np.float32))

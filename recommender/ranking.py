@@ -115,6 +115,20 @@ def task(train: pa.Table, held: pa.Table, relevant_from: float) -> Task:
     )
 
 
+def sampled(task: Task, most: int) -> Task:
+    """The task for at most `most` of its users, drawn by a fixed seed."""
+    if len(task.users) <= most:
+        return task
+    kept = np.sort(np.random.default_rng(0).choice(len(task.users), most, replace=False))
+
+    def rows(of: Rows) -> Rows:
+        place, position = of.cells(kept)
+        return Rows.of(place, position.astype(np.int64), len(kept))
+
+    users = task.users.take(pa.array(kept))
+    return Task(users, task.movies, rows(task.seen), rows(task.relevant), task.n_relevant[kept])
+
+
 def positions(column: pa.ChunkedArray | pa.Array, movies: pa.Array) -> NDArray[np.int64]:
     """Where the ids of a column stand among `movies`, shape (rows,); -1 for those that are not there."""
     return pc.fill_null(pc.index_in(column, value_set=movies), -1).to_numpy().astype(np.int64)

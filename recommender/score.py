@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from recommender import schema
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
+from recommender.grid import GROUP, Grid, groups_of
 from recommender.ranking import Rows
+from recommender.ready import Ready
 from recommender.tensorflow import tf
-from recommender.train import Trained
 from recommender.vocabulary import UNKNOWN
 
-GROUP = 16
-"""Users in one call of the compiled grid. Blocks are whole groups, so the same users always meet the same arithmetic
-and the result does not depend on the size of a block, not even in the last bit."""
-TILE = 512
-"""Movies in one tile of the grid: with GROUP it keeps the hidden layer of a model in the processor's cache."""
 _BYTES_PER_PAIR = 16
 """Score, masked copy, finite test and top-N's own working space."""
 _LARGEST_GRID = 2**31 - 1
@@ -81,15 +77,16 @@ def device() -> str:
     return str(tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu")) if found else "cpu"
 
 
-def top_n(trained: Trained, candidates: Candidates, seen: History, n: int, *, users_per_block: int) -> Iterator[Block]:
+def top_n(ready: Ready, candidates: Candidates, seen: History, n: int, *, users_per_block: int) -> Iterator[Block]:
     """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
 
-    Equal scores are ranked in candidate order (most rated first, then id). A user unknown to the model gets the most
-    rated candidates, marked `cold_user`; a movie unknown to the model is listed to nobody else. A user with fewer than
-    `n` unseen candidates gets them all and a reason. Where a block does not fit in memory it is halved. Raises
-    `NonFiniteScores`, `OutOfMemory`.
+    Equal scores are ranked in candidate order (most rated first, then id). The lists of users without anything to go by
+    are marked `cold_user`: a model by history gives them what is popular of late, others cannot score them, and they get
+    the most rated candidates. A movie unknown to the model is listed to nobody else. A user with fewer than `n` unseen
+    candidates gets them all and a reason. Where a block does not fit in memory it is halved. Raises `NonFiniteScores`,
+    `OutOfMemory`.
     """
-    scorer = _Scorer(trained, candidates, n)
+    scorer = _Scorer(ready, candidates, n)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
     start = 0
     while start < len(seen.users):
@@ -105,82 +102,49 @@ def top_n(trained: Trained, candidates: Candidates, seen: History, n: int, *, us
         start = stop
 
 
-class Grid:
-    """The scores of a model for all of some movies; the same users and movies always meet the same arithmetic."""
-
-    def __init__(self, model: Any, movie_rows: NDArray[np.int32]) -> None:
-        self.model, self.movies = model, len(movie_rows)
-        tiles = -(-self.movies // TILE)
-        padded = np.zeros(tiles * TILE, np.int32)
-        padded[: self.movies] = movie_rows
-        codes = model.encode_movies(tf.constant(padded))  # (M', g)
-        self.tiles = tf.reshape(codes, [tiles, TILE, codes.shape[-1]])
-        self.compiled = tf.function(self._group, jit_compile=True)
-
-    def scores(self, groups: list[Any]) -> Any:
-        """Scores (U', M) of groups of GROUP user rows each."""
-        parts = [self.compiled(self.model.encode_users(group)) for group in groups]
-        return tf.concat(parts, axis=0)[:, : self.movies]
-
-    def _group(self, user_codes: Any) -> Any:
-        """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
-        tile = tf.TensorSpec([GROUP, TILE], tf.float32)
-        scores = tf.map_fn(
-            lambda movie_codes: self.model.score_grid(user_codes, movie_codes), self.tiles, fn_output_signature=tile
-        )  # (T, G, tile)
-        return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
-
-
-def groups_of(rows: NDArray[np.int32]) -> list[Any]:
-    """User rows (U,) in groups of GROUP, the last filled up with row 0."""
-    padded = np.zeros(-(-len(rows) // GROUP) * GROUP, np.int32)
-    padded[: len(rows)] = rows
-    return [tf.constant(padded[at : at + GROUP]) for at in range(0, len(padded), GROUP)]
-
-
 class _Scorer:
-    """One trained model against one set of candidates."""
+    """One model against one set of candidates."""
 
-    def __init__(self, trained: Trained, candidates: Candidates, n: int) -> None:
-        self.trained, self.candidates = trained, candidates
+    def __init__(self, ready: Ready, candidates: Candidates, n: int) -> None:
+        self.ready, self.candidates = ready, candidates
         self.wanted, self.n = n, min(n, len(candidates))
-        self.model = trained.model
-        self.movie_rows = candidates.rows(trained.movies, trained.recipe.model.movie_key)
+        self.movie_rows = candidates.rows(ready.movies, ready.movie_key)
         self.known = self.movie_rows != UNKNOWN  # (M,)
         self.popularity = tf.constant(np.log1p(candidates.n_ratings), tf.float32)  # (M,)
-        self.grid = Grid(self.model, self.movie_rows)
+        self.grid = Grid(ready.model, self.movie_rows)
         self.select = tf.function(self._select, reduce_retracing=True)
-        self.rate = tf.function(self.model.call)
+        self.rate = tf.function(ready.model.call, reduce_retracing=True)
 
     def block(self, seen: History, start: int, stop: int) -> Block:
         """Score users `start:stop`; the block is padded to whole groups by repeating row 0."""
         count = stop - start
         rows = np.zeros(-(-count // GROUP) * GROUP, np.int32)
-        rows[:count] = self.trained.users.encode(seen.users[start:stop])
+        rows[:count] = self.ready.users.encode(seen.users[start:stop])
         groups = groups_of(rows)
         scores = self.grid.scores(groups)  # (U', M)
         user = np.repeat(np.arange(count), np.diff(seen.starts[start : stop + 1]))
         rated = np.stack([user, seen.positions[seen.starts[start] : seen.starts[stop]]], axis=1).astype(np.int32)
-        best, at, broken = self.select(scores[:count], tf.constant(rows[:count] == UNKNOWN), tf.constant(rated))
+        strange = ~self.ready.scores(rows[:count])
+        best, at, broken = self.select(scores[:count], tf.constant(strange), tf.constant(rated))
         if int(broken):
             raise NonFiniteScores(int(broken))
         at = at.numpy()
-        ratings = self._predicted(groups, at, rows)
-        return self._as_block(seen, start, stop, best.numpy(), at, ratings, rows[:count] == UNKNOWN)
+        stars = self._predicted(groups, at, strange)
+        return self._as_block(seen, start, stop, best.numpy(), at, stars, self.ready.cold(rows[:count]))
 
-    def _select(self, scores: Any, cold: Any, rated: Any) -> tuple[Any, Any, Any]:
+    def _select(self, scores: Any, strange: Any, rated: Any) -> tuple[Any, Any, Any]:
         """Best scores (U, n), their candidate positions (U, n), and how many users have a score that is not finite."""
-        scores = tf.where(cold[:, None], self.popularity[None, :], scores)
+        scores = tf.where(strange[:, None], self.popularity[None, :], scores)
         broken = tf.reduce_sum(tf.cast(tf.reduce_any(~tf.math.is_finite(scores), axis=1), tf.int32))
         if not self.known.all():  # a model older than the movie: row 0 is not an opinion of it
-            scores = tf.where(cold[:, None] | self.known[None, :], scores, -np.inf)
+            scores = tf.where(strange[:, None] | self.known[None, :], scores, -np.inf)
         masked = tf.tensor_scatter_nd_update(scores, rated, tf.fill(tf.shape(rated)[:1], -np.inf))
         best, at = tf.math.top_k(masked, self.n)  # equal scores: the lower position first
         return best, at, broken
 
-    def _predicted(self, groups: list[Any], at: NDArray[np.int32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Predicted stars (U, n) of the chosen movies; movie means for users the model does not know."""
-        chosen = np.zeros((len(rows), self.n), np.int32)
+    def _predicted(self, groups: list[Any], at: NDArray[np.int32], strange: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Predicted stars (U, n) of the chosen movies; movie means for users whom the model cannot score."""
+        chosen = np.zeros((len(groups) * GROUP, self.n), np.int32)
         chosen[: len(at)] = self.movie_rows[at]
         parts = [
             self.rate(
@@ -188,9 +152,9 @@ class _Scorer:
             )
             for i, group in enumerate(groups)
         ]
-        stars = tf.concat(parts, axis=0).numpy().reshape(len(rows), self.n)[: len(at)]
-        cold = rows[: len(at), None] == UNKNOWN
-        return np.clip(np.where(cold, self.candidates.mean_rating[at], stars), *self.trained.rating_scale)
+        stars = tf.concat(parts, axis=0).numpy().reshape(len(chosen), self.n)[: len(at)]
+        stars = np.where(strange[:, None], self.candidates.mean_rating[at], stars)
+        return np.clip(stars, *self.ready.rating_scale)
 
     def _as_block(
         self,

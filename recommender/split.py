@@ -120,6 +120,12 @@ def by_name(name: str, ratings: pa.Table, seed: int) -> Split:
     raise UnknownName(f"no split is called {name!r}", hint=f"one of: {', '.join(NAMES)}")
 
 
+def within(train: pa.Table, name: str, seed: int) -> Split:
+    """A tenth of a training part to validate on, drawn as the split called `name` draws its test part."""
+    cut = random(train, seed, 0.9) if name == "random" else newest(train, 0.1)
+    return Split(cut.train, cut.test if name == "random" else cut.validation, train.slice(0, 0))
+
+
 NAMES = ("time-range", "newest", "random", "last")
 """The splits that need no more than ratings and a seed."""
 

@@ -1,5 +1,6 @@
 """From ratings to a trained model: encode once, step over integer batches, stop in time, come back after a crash."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from recommender import models
 from recommender.config import Recipe, TrainConfig
 from recommender.errors import InvalidModel, TrainingDiverged
+from recommender.known import NO_ATTRIBUTES, NO_NAMES, Attributes, Known, Names, known
+from recommender.ready import Ready, stars_of
 from recommender.tensorflow import tf
 from recommender.vocabulary import Vocabulary
 
@@ -44,28 +47,42 @@ class Trained:
     """Lowest and highest rating; predictions are clipped to it."""
     weights: Arrays
     history: tuple[Epoch, ...] = field(default=(), compare=False)
+    names: Names = NO_NAMES
+    """The features that a model by history knows."""
 
     @cached_property
     def model(self) -> Any:
-        """The live TFRS model with these weights; raises `InvalidModel` where they do not fit."""
-        model = models.build(self.recipe.model, self.users.rows, self.movies.rows)
-        _restore(model.trainable_variables, self.weights, "weight")
+        """A live TFRS model with these weights; raises `InvalidModel` where they do not fit."""
+        model = models.build(self.recipe.model, self.users.rows, self.movies.rows, self.names)
+        _restore(_stored(model), self.weights, "weight")
         return model
 
     @property
     def parameters(self) -> int:
-        """Number of trainable parameters."""
+        """Number of weights, trained and solved for."""
         return sum(int(weight.size) for weight in self.weights.values())
 
-    def predict(self, ratings: pa.Table, batch: int = 65536) -> NDArray[np.float32]:
-        """Predicted stars for the pairs of a ratings table, clipped to the scale, shape (rows,)."""
-        pairs = encode(ratings, self.users, self.movies, self.recipe.model.movie_key)
-        call = tf.function(self.model.call, reduce_retracing=True)
-        parts = [
-            call({key: tf.constant(pairs[key][start : start + batch]) for key in ("user", "movie")}).numpy()
-            for start in range(0, ratings.num_rows, batch)
-        ]
-        return np.clip(np.concatenate(parts or [np.zeros(0, np.float32)]), *self.rating_scale)
+    def changed(self, **changes: Any) -> "Trained":
+        """The same weights with some hyper-parameters replaced that training does not depend on."""
+        return dataclasses.replace(self, recipe=self.recipe.changed(**changes))
+
+    def ready(self, ratings: pa.Table, attributes: Attributes = NO_ATTRIBUTES) -> Ready:
+        """The model as of a moment, when these `ratings` and `attributes` are known.
+
+        A model by history scores everybody in them by their ratings there, whether or not they were there in training.
+        For any other they are of no account.
+        """
+        config = self.recipe.model
+        if not config.by_history:
+            return Ready(self.model, self.users, self.movies, config.movie_key, self.rating_scale, None)
+        users = _all_ids("user_id", ratings, attributes.users)
+        movies = _all_ids("movie_id", ratings, attributes.movies)
+        facts = known(ratings, users, movies, attributes, self.names)
+        trained = (_and_unknown(own, now) for own, now in ((self.users, users), (self.movies, movies)))
+        model = dataclasses.replace(self).model  # one of its own: it remembers
+        model.remember(facts, *trained)
+        model.settle(facts)
+        return Ready(model, users, movies, config.movie_key, self.rating_scale, np.diff(facts.starts))
 
 
 class Checkpoints(Protocol):
@@ -82,30 +99,32 @@ def train(
     ratings: pa.Table,
     recipe: Recipe,
     *,
+    attributes: Attributes = NO_ATTRIBUTES,
     holdout: pa.Table | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
-    """Fit `recipe` to `ratings`.
+    """Fit `recipe` to `ratings`; a model by history learns from `attributes`, too.
 
     With `train.patience`, the epoch with the best RMSE on `holdout` is the one kept. Vocabularies default to the ids in
     `ratings`. The same ratings, recipe and seed give the same weights on the same kind of CPU, whether or not the
     training was cut off in between and went on from `checkpoints`. Raises `TrainingDiverged`.
     """
     users, movies = vocabularies or vocabularies_of(ratings, recipe.model.movie_key)
+    facts = known(ratings, users, movies, attributes) if recipe.model.by_history else None
     pairs = encode(ratings, users, movies, recipe.model.movie_key)
     held = encode(holdout, users, movies, recipe.model.movie_key) if holdout is not None and holdout.num_rows else None
-    fit = _Fit(recipe, users.rows, movies.rows)
+    fit = _Fit(recipe, users.rows, movies.rows, pairs, facts)
     if checkpoints is not None and (saved := checkpoints.load()) is not None:
         fit.restore(saved)
     while not fit.finished:
-        epoch = fit.run_epoch(pairs, held)
+        epoch = fit.run_epoch(held)
         if checkpoints is not None:
             checkpoints.save(fit.state())
         on_epoch(epoch)
     scale = (float(np.min(pairs["rating"])), float(np.max(pairs["rating"])))
-    return Trained(recipe, users, movies, scale, fit.best_weights(), tuple(fit.history))
+    return Trained(recipe, users, movies, scale, fit.best_weights(), tuple(fit.history), fit.names)
 
 
 def vocabularies_of(ratings: pa.Table, movie_key: str) -> tuple[Vocabulary, Vocabulary]:
@@ -125,16 +144,27 @@ def encode(ratings: pa.Table, users: Vocabulary, movies: Vocabulary, movie_key: 
 class _Fit:
     """The state of one training: model, optimizer, history and, with patience, the best weights so far."""
 
-    def __init__(self, recipe: Recipe, users: int, movies: int) -> None:
+    def __init__(self, recipe: Recipe, users: int, movies: int, pairs: Pairs, facts: Known | None) -> None:
         self.config: TrainConfig = recipe.train
+        self.examples: Arrays = (
+            pairs if facts is None else {"users": np.flatnonzero(np.diff(facts.starts)).astype(np.int32)}
+        )
+        self.by_history = facts is not None
         tf.keras.utils.set_random_seed(self.config.seed)
         tf.config.experimental.enable_op_determinism()
-        self.model = models.build(recipe.model, users, movies)
-        self.model.compile(optimizer=_optimizer(self.config))
+        self.names = NO_NAMES if facts is None else Names(facts.user_features.names, facts.movie_features.names)
+        self.model = models.build(recipe.model, users, movies, self.names)
+        if facts is not None:
+            self.model.remember(facts, np.arange(users, dtype=np.int32), np.arange(movies, dtype=np.int32))
+            self.model.solve(facts, self.config.seed)
+        passes = -(-len(next(iter(self.examples.values()))) // self.config.batch_size)
+        twice = -(-2 * passes // self.config.epochs)
+        self.steps = max(self.config.steps_per_epoch, twice) if self.config.steps_per_epoch else passes
+        self.model.compile(optimizer=_optimizer(self.config, self.steps * self.config.epochs))
         # The slots exist only after a first step, but a checkpoint must be restored before it.
         self.model.optimizer._create_all_weights(self.model.trainable_variables)
         self.step = tf.function(self.model.train_step, reduce_retracing=True)
-        self.evaluate = tf.function(self.model.test_step, reduce_retracing=True)
+        self.call = tf.function(self.model.call, reduce_retracing=True)
         self.history: list[Epoch] = []
         self.best: Arrays | None = None
 
@@ -145,33 +175,36 @@ class _Fit:
             return done >= self.config.epochs
         return done >= self.config.epochs or done - self._best_epoch >= self.config.patience
 
-    def run_epoch(self, pairs: Pairs, held: Pairs | None) -> Epoch:
-        """One pass in an order that depends on seed and epoch only."""
+    def run_epoch(self, held: Pairs | None) -> Epoch:
+        """The steps of one epoch, in an order that depends on its number and the seed only."""
         number = len(self.history) + 1
-        order = np.random.default_rng([self.config.seed, number]).permutation(len(pairs["rating"]))
-        train_rmse = self._pass(self.step, pairs, order, number)
+        self.model.reset_metrics()
+        train_rmse = float("nan")
+        for done, batch in enumerate(self._batches(number), start=1):
+            metrics = self.step(batch)
+            if done % _CHECK_EVERY == 0 or done == self.steps:
+                train_rmse = float(metrics["rmse"])  # the running value of this epoch; reading it waits for the step
+                if not np.isfinite(train_rmse):
+                    raise TrainingDiverged(number, done, self.config.learning_rate)
         if not all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_variables):
             # The loss of the last step was taken before it moved the weights.
-            raise TrainingDiverged(number, -(-len(order) // self.config.batch_size), self.config.learning_rate)
-        holdout_rmse = None
-        if held is not None:
-            holdout_rmse = self._pass(self.evaluate, held, np.arange(len(held["rating"])), number)
-        epoch = Epoch(number, train_rmse, holdout_rmse)
+            raise TrainingDiverged(number, self.steps, self.config.learning_rate)
+        epoch = Epoch(number, train_rmse, None if held is None else self._rmse(held))
         self.history.append(epoch)
         if self._best_epoch == number and self.config.patience and held is not None:
-            self.best = _named(self.model.trainable_variables, "weight")
+            self.best = _named(_stored(self.model), "weight")
         return epoch
 
     def best_weights(self) -> Arrays:
         """The weights to keep."""
-        return self.best if self.best is not None else _named(self.model.trainable_variables, "weight")
+        return self.best if self.best is not None else _named(_stored(self.model), "weight")
 
     def state(self) -> Arrays:
         """All that a later process needs to go on as if nothing had happened."""
         history = [[e.number, e.train_rmse, np.nan if e.holdout_rmse is None else e.holdout_rmse] for e in self.history]
         best = {f"best/{name}": weight for name, weight in (self.best or {}).items()}
         return {
-            **_named(self.model.trainable_variables, "weight"),
+            **_named(_stored(self.model), "weight"),
             **_named(self.model.optimizer.variables(), "optimizer"),
             **best,
             "history": np.array(history),
@@ -179,7 +212,7 @@ class _Fit:
 
     def restore(self, state: Arrays) -> None:
         """The inverse of `state`."""
-        _restore(self.model.trainable_variables, state, "weight")
+        _restore(_stored(self.model), state, "weight")
         _restore(self.model.optimizer.variables(), state, "optimizer")
         self.history = [
             Epoch(int(number), float(train_rmse), None if np.isnan(held) else float(held))
@@ -192,31 +225,49 @@ class _Fit:
     def _best_epoch(self) -> int:
         return min(self.history, key=lambda e: np.inf if e.holdout_rmse is None else e.holdout_rmse).number
 
-    def _pass(self, step: Any, pairs: Pairs, order: NDArray[np.int64], epoch: int) -> float:
-        """Take `step` over all pairs in the given order; returns the RMSE of the pass in stars."""
-        self.model.reset_metrics()
-        last = -(-len(order) // self.config.batch_size)
-        rmse = float("nan")
-        for number, batch in enumerate(_batches(pairs, order, self.config.batch_size), start=1):
-            metrics = step(batch)
-            if number % _CHECK_EVERY == 0 or number == last:
-                rmse = float(metrics["rmse"])  # the running value of this pass; reading it waits for the step
-                if not np.isfinite(rmse):
-                    raise TrainingDiverged(epoch, number, self.config.learning_rate)
-        return rmse
+    def _rmse(self, held: Pairs) -> float:
+        error = stars_of(self.call, held["user"], held["movie"]).astype(np.float64) - held["rating"]
+        return float(np.sqrt(np.mean(error**2)))
+
+    def _batches(self, epoch: int) -> Iterator[dict[str, Any]]:
+        """Slices of permuted arrays, pass after pass: nothing here handles one rating at a time."""
+        size, count = self.config.batch_size, len(next(iter(self.examples.values())))
+        in_pass, shuffled = -(-count // size), None
+        for step in range((epoch - 1) * self.steps, epoch * self.steps):
+            passes, place = divmod(step, in_pass)
+            if shuffled is None or place == 0:
+                order = np.random.default_rng([self.config.seed, passes + 1]).permutation(count)
+                shuffled = {key: column[order] for key, column in self.examples.items()}
+            batch = {key: tf.constant(c[place * size : (place + 1) * size]) for key, c in shuffled.items()}
+            yield batch | ({"seed": tf.constant([self.config.seed, step], tf.int32)} if self.by_history else {})
 
 
-def _batches(pairs: Pairs, order: NDArray[np.int64], size: int) -> Iterator[dict[str, Any]]:
-    """Slices of the arrays in the given order: nothing here handles one rating at a time."""
-    shuffled = {key: column[order] for key, column in pairs.items()}
-    for start in range(0, len(order), size):
-        yield {key: tf.constant(column[start : start + size]) for key, column in shuffled.items()}
-
-
-def _optimizer(config: TrainConfig) -> Any:
+def _optimizer(config: TrainConfig, steps: int) -> Any:
     """The legacy classes: their Adagrad has a fused sparse kernel, and it is the one the article used."""
     kinds = {"adagrad": tf.keras.optimizers.legacy.Adagrad, "adam": tf.keras.optimizers.legacy.Adam}
-    return kinds[config.optimizer](learning_rate=config.learning_rate)
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rising = steps // 5
+        rate = tf.keras.optimizers.schedules.CosineDecay(
+            rate / 10, steps - rising, warmup_target=rate, warmup_steps=rising
+        )
+    return kinds[config.optimizer](learning_rate=rate, **({"beta_2": 0.99} if config.optimizer == "adam" else {}))
+
+
+def _stored(model: Any) -> list[Any]:
+    return [*model.trainable_variables, *model.solved]
+
+
+def _all_ids(name: str, ratings: pa.Table, table: pa.Table | None) -> Vocabulary:
+    """The ids in a column of the ratings and of the table, if there is one with ids of their kind."""
+    columns = [part[name] for part in (ratings, table) if part is not None]
+    same = [chunk for column in columns if column.type == columns[0].type for chunk in column.chunks]
+    return Vocabulary.of(pa.chunked_array(same, columns[0].type))
+
+
+def _and_unknown(own: Vocabulary, now: Vocabulary) -> NDArray[np.int32]:
+    """Rows in `own` of the rows of `now`, shape (now.rows,); 0 for the unknown row and for those that are not in it."""
+    return np.concatenate([[0], own.encode(now.ids)]).astype(np.int32)
 
 
 def _named(variables: list[Any], kind: str) -> Arrays:

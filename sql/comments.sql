@@ -106,15 +106,15 @@ COMMENT ON COLUMN recommendations.as_of_date IS 'Only ratings before the end of 
 COMMENT ON COLUMN recommendations.user_id IS 'Id of the source, with its type.';
 COMMENT ON COLUMN recommendations.rank IS '1 = best, without gaps, after filters.';
 COMMENT ON COLUMN recommendations.movie_id IS 'See movies.';
-COMMENT ON COLUMN recommendations.score IS 'What the ranking is by. Comparable within one user and date only. Always finite.';
+COMMENT ON COLUMN recommendations.score IS 'What the ranking is by: of the default model, the blend of choice, taste and stars in the model''s recipe; of the others, predicted stars before clipping. Comparable within one user and date only. Always finite.';
 COMMENT ON COLUMN recommendations.predicted_rating IS 'Stars, on the scale of the ratings.';
-COMMENT ON COLUMN recommendations.source IS 'model | cold_user (no usable history: the most rated movies).';
+COMMENT ON COLUMN recommendations.source IS 'model | cold_user (no rating to go by: what is popular of late; with basic and tuned, the most rated movies).';
 COMMENT ON COLUMN recommendations.run_id IS 'The run that made it; see runs.';
 
 COMMENT ON TABLE user_status IS 'One row per date and user: how the list came about.';
 COMMENT ON COLUMN user_status.as_of_date IS 'See recommendations.';
 COMMENT ON COLUMN user_status.user_id IS 'Id of the source, with its type.';
-COMMENT ON COLUMN user_status.segment IS 'warm (known to the model) | cold.';
+COMMENT ON COLUMN user_status.segment IS 'warm (the model has ratings to go by) | cold.';
 COMMENT ON COLUMN user_status.n_ratings IS 'Ratings before the watermark.';
 COMMENT ON COLUMN user_status.n_recommendations IS 'Length of the list.';
 COMMENT ON COLUMN user_status.short_reason IS 'Why the list is shorter than top_n: catalogue_exhausted (no unseen candidate left). Otherwise null.';

@@ -95,9 +95,8 @@ def contents(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, pa.Array]
     try:
         with np.load(model.folder / "weights.npz", allow_pickle=False) as stored:
             weights = {name: np.asarray(stored[name]) for name in stored.files}
-        ids = {
-            name: parquet.read(model.folder / f"{name}.parquet")[name].combine_chunks() for name in ("users", "movies")
-        }
+        names = [name.removesuffix(".parquet") for name in model.manifest["files"] if name.endswith(".parquet")]
+        ids = {name: parquet.read(model.folder / f"{name}.parquet")[name].combine_chunks() for name in names}
     except (*_UNREADABLE, StorageError) as error:
         raise CorruptState(f"model {model.version} cannot be read: {error}", hint=_OTHER) from error
     if digest(model.manifest["recipe"], weights, ids) != model.manifest["digest"]:

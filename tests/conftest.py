@@ -19,6 +19,7 @@ from storage.catalogue import Catalogue
 
 FIRST, LAST = date(2026, 3, 1), date(2026, 3, 10)
 FAST = {
+    "model.name": "basic",
     "model.epochs": 2,
     "model.batch_size": 256,
     "model.embedding_dimension": 4,

@@ -25,7 +25,8 @@ def article(name: str) -> dict[str, float]:
     assert trained.parameters == 116_641
     parts = {"validation": cut.validation, "test": cut.test}
     measured = {
-        key: evaluate.rating_error(trained.predict(part), part, cut.train)[0].value for key, part in parts.items()
+        key: evaluate.rating_error(trained.ready(cut.train).predict(part), part, cut.train)[0].value
+        for key, part in parts.items()
     }
     return {"train": trained.history[-1].train_rmse, **measured}
 

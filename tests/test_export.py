@@ -57,18 +57,18 @@ def test_the_served_model_predicts_as_the_trained_one_where_nothing_else_is_inst
     trained: Trained, tmp_path: Path
 ) -> None:
     asked = planted().slice(0, 200)
-    assert export.saved_model(trained, tmp_path / "served") == ["user_id", "movie_id"]
+    assert export.saved_model(trained.ready(planted()), tmp_path / "served") == ["user_id", "movie_id"]
     question = {"user_id": text_of(asked["user_id"]), "movie_id": text_of(asked["movie_id"])}
     found, *loaded = ask_elsewhere(tmp_path / "served", question)
     assert list(found) == ["predicted_rating"]
-    np.testing.assert_allclose(found["predicted_rating"], trained.predict(asked), atol=1e-5)
+    np.testing.assert_allclose(found["predicted_rating"], trained.ready(asked).predict(asked), atol=1e-5)
     assert loaded == [False, False]
 
 
 def test_ids_it_does_not_know_are_answered_by_row_0(trained: Trained, tmp_path: Path) -> None:
-    export.saved_model(trained, tmp_path / "served")
+    export.saved_model(trained.ready(planted()), tmp_path / "served")
     stars = served(tmp_path / "served", user_id=["1", "?", "", "01"], movie_id=["-7", "1", "é", "1"])
-    expected = trained.predict(ratings([1, -1, -1, -1], [-7, 1, -7, 1], [0.0] * 4))
+    expected = trained.ready(planted()).predict(ratings([1, -1, -1, -1], [-7, 1, -7, 1], [0.0] * 4))
     np.testing.assert_allclose(stars, expected, atol=1e-5)
 
 
@@ -76,23 +76,23 @@ def test_ids_as_text_and_beyond_ascii_are_looked_up(tmp_path: Path) -> None:
     table = as_text(planted())
     users, movies = ids(["ü1", "用户", "u"]), table["movie_id"]
     trained = unclipped(random_model(users, movies, seed=5))
-    export.saved_model(trained, tmp_path / "served")
+    export.saved_model(trained.ready(planted()), tmp_path / "served")
     asked = ratings(["用户", "ü1", "u"], ["m1", "m2", "m3"], [0.0] * 3)
     stars = served(tmp_path / "served", user_id=["用户", "ü1", "u"], movie_id=["m1", "m2", "m3"])
-    np.testing.assert_allclose(stars, trained.predict(asked), atol=1e-5)
+    np.testing.assert_allclose(stars, trained.ready(asked).predict(asked), atol=1e-5)
     assert len(set(stars.tolist())) == 3
 
 
 def test_a_model_that_knows_titles_asks_for_titles(tmp_path: Path) -> None:
     trained = unclipped(random_model(ids([1, 2]), ids(["Heat (1995)", "Léon (1994)"]), seed=6, movie_key="title"))
-    assert export.saved_model(trained, tmp_path / "served") == ["user_id", "movie_title"]
+    assert export.saved_model(trained.ready(planted()), tmp_path / "served") == ["user_id", "movie_title"]
     asked = ratings([1, 2], [1, 2], [0.0, 0.0]).append_column("title", [["Léon (1994)", "Heat (1995)"]])
     stars = served(tmp_path / "served", user_id=["1", "2"], movie_title=["Léon (1994)", "Heat (1995)"])
-    np.testing.assert_allclose(stars, trained.predict(asked), atol=1e-5)
+    np.testing.assert_allclose(stars, trained.ready(asked).predict(asked), atol=1e-5)
 
 
 def test_stars_stay_on_the_scale_and_an_empty_question_has_an_empty_answer(trained: Trained, tmp_path: Path) -> None:
-    export.saved_model(dataclasses.replace(trained, rating_scale=(1.0, 5.0)), tmp_path / "served")
+    export.saved_model(dataclasses.replace(trained, rating_scale=(1.0, 5.0)).ready(planted()), tmp_path / "served")
     asked = planted()
     stars = served(tmp_path / "served", user_id=text_of(asked["user_id"]), movie_id=text_of(asked["movie_id"]))
     assert (stars.min(), stars.max()) == (1, 5)

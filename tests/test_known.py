@@ -5,14 +5,14 @@ import pyarrow as pa
 import pytest
 
 from recommender import known as facts
-from recommender.known import Known, known
+from recommender.known import Attributes, Known, known
 from recommender.vocabulary import Vocabulary
 from tests import small
 
 
 def of(ratings: pa.Table, **tables: pa.Table) -> Known:
     users, movies = Vocabulary.of(ratings["user_id"]), Vocabulary.of(ratings["movie_id"])
-    return known(ratings, users, movies, **tables)
+    return known(ratings, users, movies, Attributes(**tables))
 
 
 def test_ratings_are_sorted_by_user_then_time_then_movie() -> None:
@@ -80,7 +80,7 @@ def test_features_are_words_whose_squares_add_up_to_one_for_each_kind() -> None:
             "occupation": pa.array(["artist", "artist"]),
         }
     )
-    found = of(ratings, movies_table=movies, users_table=users)
+    found = of(ratings, movies=movies, users=users)
     assert found.movie_features.names == ("genre Drama", "genre War", "year 1995")
     np.testing.assert_allclose(found.movie_features.dense(), [[0, 0, 0], [0, 0, 0], [0.5**0.5, 0.5**0.5, 1]])
     assert found.user_features.names == ("age 0", "gender F", "occupation artist")
@@ -96,5 +96,5 @@ def test_without_tables_there_are_no_features() -> None:
 @pytest.mark.parametrize("column", ["age", "genres"])
 def test_tables_without_a_column_have_no_such_feature(column: str) -> None:
     ratings = small.ratings([1], [5], [3])
-    found = of(ratings, movies_table=pa.table({"movie_id": small.ids([5])}), users_table=pa.table({"user_id": [1]}))
+    found = of(ratings, movies=pa.table({"movie_id": small.ids([5])}), users=pa.table({"user_id": [1]}))
     assert found.user_features.names == found.movie_features.names == (), column

@@ -11,7 +11,7 @@ from small import as_text, ids, planted, random_model, ratings
 
 from jobs import evaluate, lists, show
 from jobs.settings import Settings
-from recommender import ranking, ranking_model, split
+from recommender import ranking, split
 from recommender.baselines import BASELINES
 from recommender.tensorflow import tf
 
@@ -44,8 +44,8 @@ def test_lists_are_left_out_where_they_are_not_wanted(settings: Settings) -> Non
 
 def test_nobody_to_measure_is_told() -> None:
     trained = random_model(CUT.train["user_id"], CUT.train["movie_id"])
-    assert lists.measure(trained, CUT.train, CUT.test, 6.0) == {}
-    assert lists.measure(trained, CUT.train, CUT.test.slice(0, 0), 4.0) == {}
+    assert lists.measure(trained.ready(CUT.train), CUT.train, CUT.test, 6.0) == {}
+    assert lists.measure(trained.ready(CUT.train), CUT.train, CUT.test.slice(0, 0), 4.0) == {}
 
 
 @pytest.mark.parametrize("change", [lambda table: table, as_text])
@@ -56,7 +56,7 @@ def test_scores_are_those_of_the_models_forward_pass(change: Any) -> None:
     users, movies = trained.users.encode(task.users), trained.movies.encode(task.movies)
     pairs = {"user": np.repeat(users, len(movies)), "movie": np.tile(movies, len(users))}
     forward = trained.model.call({key: tf.constant(rows) for key, rows in pairs.items()}).numpy()
-    scores = ranking_model.scorer(trained, task.movies)(task.users)
+    scores = trained.ready(train).scorer(task.movies)(task.users)
     assert scores.shape == (len(users), len(movies))
     assert np.allclose(scores, forward.reshape(scores.shape), rtol=1e-5, atol=1e-5)
 
@@ -68,7 +68,7 @@ def test_a_movie_the_model_does_not_know_is_not_listed_and_an_unknown_user_gets_
         pc.and_(pc.not_equal(CUT.train["user_id"], stranger), pc.not_equal(CUT.train["movie_id"], new))
     )
     trained = random_model(kept["user_id"], kept["movie_id"])
-    scores = ranking_model.scorer(trained, task.movies)(task.users)
+    scores = trained.ready(kept).scorer(task.movies)(task.users)
     assert np.flatnonzero(np.isneginf(scores).all(axis=0)).tolist() == [3]
     assert np.isfinite(np.delete(scores, 3, axis=1)).all()
     assert not np.delete(scores[0], 3).any()

@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from small import as_text, ids, random_model, ratings
 
-from recommender import candidates, schema, score
+from recommender import candidates, grid, schema, score
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.score import History
 from recommender.tensorflow import tf
 from recommender.train import Trained
 
-USERS, MOVIES, N = 37, score.TILE + 88, 6
+USERS, MOVIES, N = 37, grid.TILE + 88, 6
 Lists = dict[Any, list[tuple[Any, float]]]
 
 
@@ -42,7 +42,11 @@ def run(
 ) -> tuple[pa.Table, pa.Table]:
     """Lists and status of everybody."""
     allowed = candidates.select(table, None, min_ratings=1)
-    blocks = list(score.top_n(trained, allowed, score.history(table, users, allowed, **more), n, users_per_block=size))
+    blocks = list(
+        score.top_n(
+            trained.ready(table), allowed, score.history(table, users, allowed, **more), n, users_per_block=size
+        )
+    )
     lists = pa.Table.from_batches([block.recommendations for block in blocks])
     return lists, pa.Table.from_batches([block.status for block in blocks])
 
@@ -139,7 +143,9 @@ def test_seen_movies_come_back_where_they_are_allowed() -> None:
 
 def test_predicted_stars_are_those_of_the_model_clipped_to_the_scale() -> None:
     lists, _ = run(model(), world())
-    assert lists["predicted_rating"].to_numpy() == pytest.approx(model().predict(with_stars(lists)), abs=1e-5)
+    assert lists["predicted_rating"].to_numpy() == pytest.approx(
+        model().ready(world()).predict(with_stars(lists)), abs=1e-5
+    )
     np.testing.assert_allclose(lists["predicted_rating"], np.clip(lists["score"], 1, 5), atol=1e-5)
 
 
@@ -186,7 +192,7 @@ def test_movies_of_one_title_share_a_score_and_stand_in_candidate_order() -> Non
     allowed = candidates.select(table, titled, min_ratings=1)
     trained = random_model(table["user_id"], titled["title"], movie_key="title")
     seen = score.history(table, None, allowed, include_seen=True)
-    block = next(score.top_n(trained, allowed, seen, 3, users_per_block=16))
+    block = next(score.top_n(trained.ready(table), allowed, seen, 3, users_per_block=16))
     lists = by_user(pa.Table.from_batches([block.recommendations]))
     for best in lists.values():
         scores = dict(best)
@@ -251,7 +257,7 @@ def test_blocks_shrink_until_they_fit_and_the_tables_are_the_same(monkeypatch: p
 
 def test_what_does_not_fit_in_the_smallest_block_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     limit_memory(monkeypatch, most=4)
-    with pytest.raises(OutOfMemory, match=f"{score.GROUP} users against {MOVIES} movies"):
+    with pytest.raises(OutOfMemory, match=f"{grid.GROUP} users against {MOVIES} movies"):
         run(model(), world())
 
 
@@ -259,9 +265,9 @@ def test_what_does_not_fit_in_the_smallest_block_is_told(monkeypatch: pytest.Mon
 def test_a_block_is_whole_groups_that_fit_or_one_group(movies: int) -> None:
     for memory in (0, 2**20, 2**30, 2**40):
         users = score.block_users(movies, memory)
-        assert users % score.GROUP == 0
-        assert users == score.GROUP or (users * movies * 16 <= memory and users * movies < 2**31 and users <= 16384)
-    assert score.block_users(movies) >= score.GROUP
+        assert users % grid.GROUP == 0
+        assert users == grid.GROUP or (users * movies * 16 <= memory and users * movies < 2**31 and users <= 16384)
+    assert score.block_users(movies) >= grid.GROUP
 
 
 def history_of(table: pa.Table, allowed: Candidates, **more: Any) -> dict[int, list[int]]:

@@ -31,7 +31,7 @@ def allowed() -> Candidates:
 
 
 def lists(seen: History, n: int = N) -> tuple[pa.Table, pa.Table]:
-    blocks = list(score.top_n(trained(), allowed(), seen, n, users_per_block=64))
+    blocks = list(score.top_n(trained().ready(small_world().ratings), allowed(), seen, n, users_per_block=64))
     return (
         pa.Table.from_batches([block.recommendations for block in blocks]),
         pa.Table.from_batches([block.status for block in blocks]),

@@ -90,7 +90,9 @@ def test_history_counts_epochs_and_measures_the_holdout_in_stars() -> None:
     assert tuple(seen) == trained.history
     assert [epoch.number for epoch in seen] == [1, 2, 3]
     plain = dataclasses.replace(trained, rating_scale=(-np.inf, np.inf))  # the history is of unclipped predictions
-    assert seen[-1].holdout_rmse == pytest.approx(rmse(plain.predict(world().test), world().test), abs=1e-5)
+    assert seen[-1].holdout_rmse == pytest.approx(
+        rmse(plain.ready(world().train).predict(world().test), world().test), abs=1e-5
+    )
 
 
 def test_patience_keeps_the_weights_of_the_best_epoch() -> None:
@@ -110,7 +112,7 @@ def test_a_model_learns_what_users_and_movies_have_in_common() -> None:
     chosen = tiny(epochs=40, optimizer="adam", learning_rate=0.02, batch_size=64)
     trained = train(world().train, chosen)
     mean = rmse(np.full(world().test.num_rows, np.mean(world().train["rating"].to_numpy())), world().test)
-    assert rmse(trained.predict(world().test), world().test) < 0.5 * mean
+    assert rmse(trained.ready(world().train).predict(world().test), world().test) < 0.5 * mean
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
@@ -131,11 +133,11 @@ def test_weights_that_only_the_last_step_broke_are_no_model() -> None:
 
 def test_predictions_do_not_depend_on_the_batch_and_stay_on_the_scale() -> None:
     trained = train(world().train, tiny())
-    whole = trained.predict(world().test)
-    np.testing.assert_allclose(trained.predict(world().test, batch=7), whole, atol=1e-5)
-    narrow = dataclasses.replace(trained, rating_scale=(2.9, 3.1)).predict(world().test)
+    whole = trained.ready(world().train).predict(world().test)
+    np.testing.assert_allclose(trained.ready(world().train).predict(world().test, batch=7), whole, atol=1e-5)
+    narrow = dataclasses.replace(trained, rating_scale=(2.9, 3.1)).ready(world().train).predict(world().test)
     assert (narrow.min(), narrow.max()) == (pytest.approx(2.9), pytest.approx(3.1))
-    assert len(trained.predict(world().test.slice(0, 0))) == 0
+    assert len(trained.ready(world().train).predict(world().test.slice(0, 0))) == 0
 
 
 def test_the_scale_is_that_of_the_ratings() -> None:

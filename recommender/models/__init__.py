@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from recommender.config import ModelConfig
 from recommender.errors import UnknownName
+from recommender.known import NO_NAMES, Names
 
 
 class Model(Protocol):
@@ -15,7 +16,13 @@ class Model(Protocol):
 
     Users and movies are embedding rows, int32, row 0 for unknown. U, M and B are numbers of users, movies and pairs; the
     two encodings are 2-d, of whatever widths the model chooses.
+
+    A model by history (`ModelConfig.by_history`) looks users up among known ratings: it also has `solve`, `remember` and
+    `settle`, as `recommender/models/towers.py` has them, and learns from batches of users instead of pairs.
     """
+
+    solved: list[Any]
+    """Variables that are stored with the trainable ones but solved for, not trained."""
 
     def call(self, features: dict[str, Any]) -> Any:
         """Predicted ratings, shape (B,), of the pairs `features["user"]`, `features["movie"]`, each (B,)."""
@@ -33,13 +40,14 @@ class Model(Protocol):
         """What the ranking is by, shape (U, M): every user against every movie."""
 
 
-def build(config: ModelConfig, users: int, movies: int) -> Any:
+def build(config: ModelConfig, users: int, movies: int, names: Names = NO_NAMES) -> Any:
     """A fresh, untrained `Model` with `users` and `movies` embedding rows (row 0 included), its weights made.
 
-    The weights depend on TensorFlow's global seed only.
+    `names` are the features of users and movies, of use to a model by history. The weights depend on TensorFlow's global
+    seed only.
     """
     try:
         module = importlib.import_module(f"recommender.models.{config.architecture}")
     except ModuleNotFoundError as error:
         raise UnknownName(f"no model file recommender/models/{config.architecture}.py") from error
-    return module.build(config, users, movies)
+    return module.build(config, users, movies, names)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from recommender.config import ModelConfig
+from recommender.known import Names
 from recommender.tensorflow import tf, tfrs
 
 
@@ -11,6 +12,7 @@ class RatingMlp(tfrs.models.Model):
 
     def __init__(self, config: ModelConfig, users: int, movies: int) -> None:
         super().__init__()
+        self.solved: list[Any] = []
         width = config.embedding_dimension
         self.user_embedding = tf.keras.layers.Embedding(users, width, name="user_embedding")
         self.movie_embedding = tf.keras.layers.Embedding(movies, width, name="movie_embedding")
@@ -58,8 +60,8 @@ class RatingMlp(tfrs.models.Model):
         return tf.reshape(self.rating(x), shape[:2])  # (U, M)
 
 
-def build(config: ModelConfig, users: int, movies: int) -> RatingMlp:
-    """An untrained model with `users` and `movies` embedding rows."""
+def build(config: ModelConfig, users: int, movies: int, names: Names) -> RatingMlp:
+    """An untrained model with `users` and `movies` embedding rows; it has no use for features."""
     model = RatingMlp(config, users, movies)
     model({"user": tf.zeros([1], tf.int32), "movie": tf.zeros([1], tf.int32)})
     return model

@@ -1,0 +1,59 @@
+"""How much of choice, taste and stars the ranking is by: decided on ratings held out, as the lists are measured."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recommender import ranking
+from recommender import train as training
+from recommender.config import Recipe
+from recommender.known import NO_ATTRIBUTES, Attributes
+from recommender.train import Trained
+
+Blend = tuple[float, float, float]
+USUAL: Blend = (1.0, 0.5, 0.8)
+"""What is used unless another is clearly better."""
+BLENDS: tuple[Blend, ...] = (
+    *((1.0, taste, stars) for taste in (0.0, 0.5, 1.0, 2.0) for stars in (0.0, 0.8, 1.6)),
+    *((0.0, 2.0, stars) for stars in (0.0, 0.8, 1.6)),
+)
+"""The weights of choice (logits), taste (standard deviations) and stars that are compared."""
+_PARTS: tuple[Blend, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+_USERS = 2048
+"""Most users that blends are compared on."""
+
+
+def is_open(recipe: Recipe) -> bool:
+    """Whether the recipe leaves it to `choose`."""
+    return recipe.model.architecture == "towers" and not recipe.model.blend
+
+
+def choose(trained: Trained, train: pa.Table, held: pa.Table, attributes: Attributes = NO_ATTRIBUTES) -> Blend:
+    """The blend with the best NDCG@10 on `held`, if it beats the usual one by more than two standard errors; else that.
+
+    `trained` has learnt from `train`. Differences are paired by user, so that noise on a few users changes nothing.
+    """
+    task = ranking.sampled(ranking.task(train, held, ranking.good(train)), _USERS)
+    if len(task.users) < 2:
+        return USUAL
+    parts = np.stack(
+        [trained.changed(blend=b).ready(train, attributes).scorer(task.movies)(task.users) for b in _PARTS]
+    )
+
+    def ndcg(blend: Blend) -> NDArray[np.float64]:
+        scores = np.tensordot(np.array(blend, np.float32), parts, axes=1)
+        lists = ranking.lists(task, lambda users: scores, 10, users_per_block=len(task.users))
+        return ranking.per_user(task, lists, 10)["ndcg"]
+
+    figures = {blend: ndcg(blend) for blend in BLENDS}
+    best = max(BLENDS, key=lambda blend: float(figures[blend].mean()))
+    gain = figures[best] - figures[USUAL]
+    return best if gain.mean() > 2 * gain.std() / len(gain) ** 0.5 else USUAL
+
+
+def settled(recipe: Recipe, train: pa.Table, held: pa.Table, attributes: Attributes = NO_ATTRIBUTES) -> Recipe:
+    """The recipe with a blend: its own, or the one that suits `held` when trained on `train`."""
+    if not is_open(recipe):
+        return recipe
+    probe = training.train(train, recipe, attributes=attributes)
+    return recipe.changed(blend=choose(probe, train, held, attributes))

@@ -1,0 +1,71 @@
+"""A trained model with what is known at a moment in mind: what predicts and ranks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recommender.grid import Grid, groups_of
+from recommender.ranking import Scorer
+from recommender.tensorflow import tf
+from recommender.vocabulary import UNKNOWN, Vocabulary
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Users and movies are rows of these vocabularies, which may have more of both than training had."""
+
+    model: Any
+    """`models.Model`."""
+    users: Vocabulary
+    movies: Vocabulary
+    movie_key: str
+    """The column that movies are known by: movie_id or title."""
+    rating_scale: tuple[float, float]
+    """Lowest and highest rating in stars; predictions are clipped to it."""
+    n_ratings: NDArray[np.int64] | None
+    """What a model by history has to go by: ratings of each row of `users`, shape (users.rows,). None for other models."""
+
+    def predict(self, pairs: pa.Table, batch: int = 65536) -> NDArray[np.float32]:
+        """Predicted stars for the pairs of a ratings table, clipped to the scale, shape (rows,)."""
+        user, movie = self.users.encode(pairs["user_id"]), self.movies.encode(pairs[self.movie_key])
+        return np.clip(
+            stars_of(tf.function(self.model.call, reduce_retracing=True), user, movie, batch), *self.rating_scale
+        )
+
+    def scorer(self, keys: pa.Array) -> Scorer:
+        """Scores by the grid that nights are scored with.
+
+        `keys` are the movies to rank as the model knows them: ids or titles, shape (M,). A movie unknown to the model is
+        never listed; a user whom it cannot score has 0 for all others, so gets the most rated.
+        """
+        rows = self.movies.encode(keys)
+        grid = Grid(self.model, rows)
+
+        def score(users: pa.Array) -> NDArray[np.float32]:
+            known = self.users.encode(users)
+            found = np.array(grid.scores(groups_of(known))[: len(users)], np.float32)
+            found[~self.scores(known)] = 0
+            found[:, rows == UNKNOWN] = -np.inf
+            return found
+
+        return score
+
+    def scores(self, users: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether the model can score these rows of `users`, shape (len(users),); one by history can score strangers."""
+        return np.full(len(users), True) if self.n_ratings is not None else users != UNKNOWN
+
+    def cold(self, users: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether the model has no rating of these rows of `users` to go by, shape (len(users),)."""
+        return users == UNKNOWN if self.n_ratings is None else self.n_ratings[users] == 0
+
+
+def stars_of(call: Any, user: NDArray[np.int32], movie: NDArray[np.int32], batch: int = 65536) -> NDArray[np.float32]:
+    """What a model's `call` gives for pairs of rows, shape (len(user),), not clipped."""
+    parts = [
+        call({"user": tf.constant(user[at : at + batch]), "movie": tf.constant(movie[at : at + batch])}).numpy()
+        for at in range(0, len(user), batch)
+    ]
+    return np.concatenate(parts or [np.zeros(0, np.float32)])
