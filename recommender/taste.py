@@ -39,7 +39,8 @@ def of_users(factors: Floats, known: Known, l2: float) -> Floats:
     found = _solve(factors, _starts(known.user[good], known.users.rows), known.movie[good], l2)
     spread = np.cov(factors[1:], rowvar=False, bias=True)
     deviation = np.sqrt(np.einsum("ui,ij,uj->u", found, spread, found, optimize=True))
-    return (found / np.maximum(deviation, 1e-12)[:, None]).astype(np.float32)
+    scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)  # 0: all movies are alike to them
+    return (found * scale[:, None]).astype(np.float32)
 
 
 def _solve(others: Floats, starts: NDArray[np.int64], column: NDArray[np.int32], l2: float) -> Floats:

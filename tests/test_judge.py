@@ -1,0 +1,83 @@
+"""The verdict on a candidate: beside the baselines, and beside the recipe of the champion."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import small
+from conftest import LAST, world_in
+
+from jobs.nightly import Options, nightly
+from jobs.settings import Settings
+from recommender import gate
+from storage import models
+
+
+def test_lists_are_worse_only_where_chance_does_not_explain_it() -> None:
+    rng = np.random.default_rng(0)
+    other = rng.uniform(0, 1, 200)
+    found = gate.compare_lists(other - 0.1, other)
+    assert found.worse
+    assert found.difference == pytest.approx(-0.1)
+    assert found.low == pytest.approx(-0.1)
+    noisy = gate.compare_lists(rng.uniform(0, 1, 200), other)
+    assert not noisy.worse
+    assert noisy.low < noisy.difference < noisy.high
+    assert not gate.compare_lists(other + 0.1, other).worse
+
+
+def test_stars_are_compared_by_user_and_in_rmse() -> None:
+    held = small.ratings([1, 1, 2, 2, 3], [1, 2, 1, 2, 1], [3, 3, 3, 3, 3])
+    right, off = np.full(5, 3, np.float32), np.full(5, 4, np.float32)
+    found = gate.compare_stars(off, right, held)
+    assert (found.value, found.other, found.worse) == (1.0, 0.0, True)
+    assert (found.low, found.high) == (1.0, 1.0)
+    assert not gate.compare_stars(right, off, held).worse
+    one_bad = np.array([3, 3, 3, 3, 5], np.float32)  # a single user: other draws of users have none of it
+    assert not gate.compare_stars(one_bad, right, held).worse
+
+
+def again(settings: Settings, **changes: object) -> Settings:
+    """The same state with other hyper-parameters."""
+    model = dataclasses.replace(settings.model, **changes)  # type: ignore[arg-type]
+    origin = dict(settings.origin) | {f"model.{name}": "test" for name in changes}
+    return dataclasses.replace(settings, model=model, origin=origin)
+
+
+def test_a_recipe_that_is_worse_than_the_champions_is_refused_and_the_champion_scores(settings: Settings) -> None:
+    better = again(settings, epochs=20)
+    first = nightly(better, LAST, Options(until="stage"))
+    assert not [check for check in first["checks"] if check["check_name"].startswith("champion")]
+    worse = again(settings, epochs=1, learning_rate=1e-4)
+    second = nightly(worse, LAST, Options(until="stage"))
+    verdicts = {check["check_name"]: check for check in second["checks"]}
+    assert verdicts["champion_rmse"]["verdict"] == "fail"
+    assert first["model_version"] in verdicts["champion_rmse"]["message"]
+    assert verdicts["champion_rmse"]["value"] > verdicts["champion_rmse"]["baseline"]
+    assert second["model_version"] == first["model_version"]
+    statuses = sorted(model.manifest["status"] for model in models.versions(settings.models))
+    assert statuses == ["accepted", "refused"]
+    champion = models.champion(settings.models)
+    assert champion is not None
+    assert champion.version == first["model_version"]
+
+
+def test_the_same_recipe_on_newer_ratings_is_not_measured_against_itself(settings: Settings) -> None:
+    nightly(settings, LAST.replace(day=9), Options(until="train"))
+    second = nightly(settings, LAST, Options(until="train"))
+    assert not [check for check in second["checks"] if check["check_name"].startswith("champion")]
+
+
+def test_lists_worse_than_popularity_are_a_warning_or_by_choice_a_refusal(settings: Settings) -> None:
+    record = nightly(settings, LAST, Options(until="train"))
+    names = {row["metric"] for row in record["metrics"]}
+    assert {"ndcg@10", "popularity_ndcg@10", "recent popularity_ndcg@10", "coverage@10"} <= names
+    (check,) = (row for row in record["checks"] if row["check_name"] == "popularity_ndcg@10")
+    assert check["severity"] == "warn"
+    strict = world_in(settings.state_dir.parent / "strict", gate__lists="block")
+    (check,) = (
+        row
+        for row in nightly(strict, LAST, Options(until="train"))["checks"]
+        if row["check_name"] == "popularity_ndcg@10"
+    )
+    assert check["severity"] == "block"
