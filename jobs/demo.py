@@ -10,21 +10,13 @@ from jobs.nightly import Options, nightly
 from jobs.progress import Progress
 from storage import synthetic
 
-_MODEL = """\
-name = "tuned"                 # small data: small steps, and as many as the newest ratings say
-optimizer = "adam"
-learning_rate = 0.003
-batch_size = 1024
-epochs = 20
-patience = 2"""
-
 
 def demo(folder: Path, progress: Progress) -> dict[str, Any]:
     """Make a catalogue, ingest it, run last night, and look up one user; all of it stays in `folder`."""
     began = time.perf_counter()
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     if not (folder / "recjob.toml").exists():
-        init.init(folder, _MODEL)
+        init.init(folder)
     settings = configuration.load(folder / "recjob.toml", {})
     catalogue = synthetic.generate(last=yesterday)
     added = ingest.append(settings, "made-up ratings", catalogue, began)

@@ -24,7 +24,7 @@ max_rejected = 0.0             # share of unusable rows that is tolerated
 # rated_at = "timestamp"
 
 [model]
-{model}
+name = "default"               # default, basic or tuned; any hyper-parameter can follow, e.g. epochs = 10
 
 [candidates]
 min_ratings = 5                # fewest ratings a recommended movie must have
@@ -42,15 +42,12 @@ catch_up = "latest"            # missed dates to make up for: latest, all or non
 """
 
 
-MODEL = 'name = "default"                 # default, basic or tuned; any hyper-parameter can follow, e.g. epochs = 10'
-
-
-def init(folder: Path, model: str = MODEL) -> dict[str, Any]:
+def init(folder: Path) -> dict[str, Any]:
     """Write `recjob.toml` into `folder` and make the state folder beside it; an existing file is left alone."""
     target = folder / "recjob.toml"
     if target.exists():
         raise InvalidSettings(f"{target} exists already", hint="edit it, or choose another folder")
     with atomic.new_file(target) as draft:
-        draft.write_text(TEMPLATE.format(model=model), encoding="utf-8")
+        draft.write_text(TEMPLATE, encoding="utf-8")
     atomic.folder(folder / "state")
     return {"config": str(target), "state_dir": str(folder / "state")}

@@ -63,7 +63,7 @@ def choose(model: Model, settings: Settings, *, strict: bool) -> Model:
         return model
     champion = models.champion(settings.models)
     if champion is None or strict:
-        raise GateRefused(model.manifest["checks"][0]["message"])
+        raise GateRefused("; ".join(c["message"] for c in model.manifest["checks"] if c["verdict"] == "fail"))
     logger.warning("gate.refused", extra={"version": model.version, "used_instead": champion.version})
     return champion
 

@@ -126,7 +126,8 @@ def test_a_refused_model_leaves_the_champion_in_use(settings: Settings) -> None:
     assert record["model_version"] == champion.version
     assert models.champion(settings.models) == champion
     assert sql(
-        settings, "SELECT verdict FROM checks WHERE run_id = (SELECT max(run_id) FROM runs) AND stage = 'model'"
+        settings,
+        "SELECT verdict FROM checks WHERE run_id = (SELECT max(run_id) FROM runs) AND check_name = 'holdout_rmse'",
     ) == [("fail",)]
 
 
@@ -142,7 +143,7 @@ def test_force_uses_a_refused_model_and_says_why(settings: Settings) -> None:
     picky = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
     nightly(picky, LAST, Options(force="we looked at it"))
     assert sql(settings, "SELECT status, note, alias FROM models") == [("forced", "we looked at it", "champion")]
-    assert sql(settings, "SELECT verdict FROM checks WHERE stage = 'model'") == [("overridden",)]
+    assert sql(settings, "SELECT verdict FROM checks WHERE check_name = 'holdout_rmse'") == [("overridden",)]
 
 
 def test_ratings_of_one_instant_cannot_be_held_out_and_all_epochs_are_run(tmp_path: Path) -> None:
