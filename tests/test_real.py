@@ -22,6 +22,7 @@ def recjob(folder: Path, *arguments: str) -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "users", "ratings"), CASES)
+@pytest.mark.timeout(900)
 def test_a_night_on_movielens_gives_every_user_a_whole_list_of_unseen_movies(
     tmp_path: Path, name: str, users: int, ratings: int
 ) -> None:

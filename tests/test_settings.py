@@ -6,7 +6,7 @@ import pytest
 
 from jobs import configuration
 from jobs.configuration import InvalidSettings
-from jobs.init import MODEL, TEMPLATE
+from jobs.init import TEMPLATE
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -71,6 +71,6 @@ def test_a_hyper_parameter_changes_the_recipe_and_nothing_else() -> None:
 
 
 def test_the_template_says_the_defaults(tmp_path: Path) -> None:
-    assert configuration.flat(configuration.load(toml(tmp_path, TEMPLATE.format(model=MODEL)), {})) | {
+    assert configuration.flat(configuration.load(toml(tmp_path, TEMPLATE), {})) | {
         "state_dir": 0
     } == configuration.flat(configuration.load(None, {})) | {"state_dir": 0}
