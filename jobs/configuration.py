@@ -211,9 +211,11 @@ def _check_ranges(settings: Settings) -> None:
             raise InvalidSettings(
                 f"{key} is {values[key]}, expected {low:g} to {high:g}", hint=f"it comes from: {found}"
             )
-    if len(settings.model.blend) not in (0, 3):
+    weights = settings.model.blend
+    if weights and not (len(weights) == 3 and all(0 <= w < 1e6 for w in weights) and any(weights)):
         raise InvalidSettings(
-            f"model.blend is {list(settings.model.blend)}, expected three weights, of choice, taste and stars, or none"
+            f"model.blend is {list(weights)}, expected three weights of choice, taste and stars from 0 on, not all 0",
+            hint="[1, 0.5, 0.8], in the environment 1,0.5,0.8; without it the holdout decides",
         )
     if settings.model.name not in RECIPES:
         raise InvalidSettings(f"model.name is {settings.model.name!r}, expected one of {', '.join(RECIPES)}")

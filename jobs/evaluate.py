@@ -126,4 +126,7 @@ def _summary(trained: Trained) -> list[dict[str, Any]]:
         }
         for layer in trained.model.layers
         if layer.trainable_weights
+    ] or [
+        {"layer": weight.name.split(":")[0], "kind": "weights", "parameters": int(weight.shape.num_elements())}
+        for weight in trained.model.trainable_variables
     ]

@@ -48,7 +48,7 @@ class Judged:
     def add(self, name: str, found: Comparison, what: str, other: str, blocks: bool) -> None:
         """Record a comparison; a candidate that is worse fails where the check `blocks`, else it is a warning."""
         verdict = ("fail" if blocks else "warn") if found.worse else "pass"
-        relation = "worse than" if found.worse else "not worse than"
+        relation = "worse than" if found.worse else "not clearly worse than"
         message = (
             f"{what} {found.value:.4f} is {relation} {other}'s {found.other:.4f} "
             f"(95 % interval of the difference{' of squares' if what == 'RMSE' else ''}: {found.low:+.4f} to {found.high:+.4f})"

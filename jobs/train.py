@@ -1,6 +1,7 @@
 """Retrain as of a date: measure on the newest ratings, judge, train on all of them, register."""
 
 import dataclasses
+import json
 import logging
 from typing import Any
 
@@ -31,8 +32,8 @@ _FEATURES = ("user_features", "movie_features")
 def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, force: str | None = None) -> Model:
     """The model for these ratings and this recipe: found in the registry, or trained, judged and registered.
 
-    An accepted model becomes the champion unless that one knows newer ratings, and so does a refused one with `force`,
-    the reason to use it all the same. Raises `TrainingDiverged`.
+    An accepted model becomes the champion unless that one is of a later date than this run, and so does a refused one with
+    `force`, the reason to use it all the same. Raises `TrainingDiverged`.
     """
     recipe = settings.recipe
     key = digest.of_values(night.training_digest, recipe.as_json(), dataclasses.asdict(settings.gate))
@@ -45,7 +46,7 @@ def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, 
             logger.info("model.found", extra={"version": model.version})
         if force is not None and model.manifest["status"] == "refused":
             model = _overrule(model, settings, force)
-        _crown(model, settings)
+        _crown(model, settings, run)
     journal.note(
         model_version=model.version,
         metrics=model.manifest["metrics"],
@@ -92,8 +93,10 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
     trained = _fit(
         settings, f"{key}-final", night, ratings, recipe.changed(epochs=epochs, patience=0), None, "all ratings"
     )
-    why = "; ".join(check["message"] for check in judged.checks if check["verdict"] != "pass")
-    logger.info("gate.verdict", extra={"accepted": judged.accepted, "why": why or judged.checks[0]["message"]})
+    for check in judged.checks:
+        level = logging.WARNING if check["verdict"] in ("warn", "fail") else logging.INFO
+        logger.log(level, f"gate.{check['verdict']}", extra={"check": check["check_name"], "why": check["message"]})
+    logger.info("gate.verdict", extra={"accepted": judged.accepted})
     return _register(settings, run, key, night, trained, probe, judged)
 
 
@@ -103,15 +106,16 @@ def _rival(settings: Settings, key: str, night: Night, cut: split.Split, recipe:
     if champion is None or not cut.validation.num_rows:
         return None
     other = Recipe.from_json(champion.manifest["recipe"])
-    if other.model.movie_key != recipe.model.movie_key or _comparable(other) == _comparable(recipe):
+    if other.model.movie_key != recipe.model.movie_key or champion.manifest.get("asked") == _asked(settings):
         return None
     what = f"the champion's recipe, {champion.version}"
     return Rival(champion.version, _fit(settings, f"{key}-rival", night, cut.train, other, None, what))
 
 
-def _comparable(recipe: Recipe) -> Recipe:
-    """The recipe without what a night decides by itself."""
-    return recipe.changed(epochs=1, patience=0, blend=())
+def _asked(settings: Settings) -> dict[str, Any]:
+    """The configured recipe, as JSON has it: before a night decides what the recipe leaves to it."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings.recipe.as_json()))
+    return plain
 
 
 def _fit(
@@ -144,10 +148,11 @@ def _register(
     manifest = {
         "name": settings.model.name,
         "created_at": journals.now(),
-        "trained_through": run.watermark.isoformat().removesuffix("+00:00"),
+        "trained_through": _instant(run),
         "status": status,
         "note": None,
         "recipe": recipe,
+        "asked": _asked(settings),
         "rating_scale": list(trained.rating_scale),
         "parameters": trained.parameters,
         "history": [dataclasses.asdict(epoch) for epoch in probe.history],
@@ -161,11 +166,15 @@ def _register(
     return model
 
 
-def _crown(model: Model, settings: Settings) -> None:
+def _crown(model: Model, settings: Settings, run: Run) -> None:
     champion = models.champion(settings.models)
-    older = champion is not None and model.manifest["trained_through"] < champion.manifest["trained_through"]
-    if model.manifest["status"] != "refused" and not older:
+    late = champion is not None and champion.manifest["trained_through"] > _instant(run)  # a backfill's night
+    if model.manifest["status"] != "refused" and not late:
         models.promote(settings.models, model.version)
+
+
+def _instant(run: Run) -> str:
+    return run.watermark.isoformat().removesuffix("+00:00")
 
 
 def _overrule(model: Model, settings: Settings, reason: str) -> Model:

@@ -119,9 +119,10 @@ def tune(
 ) -> dict[str, Any]:
     """Go on with a study until it has `trials` trials in all, or for `minutes`; returns all of them and the best.
 
-    A trial that was interrupted does not count; it is tried again. What is measured is the RMSE of the best epoch on
-    the newest tenth; on time-range, on the article's validation part; on random, on a tenth of what `evaluate` trains
-    on. No rating of a test part is used. Raises `InvalidSettings` where the study has looked for something else.
+    A trial that was interrupted does not count; it is tried again. What is measured is the RMSE of the best epoch (of the
+    last, where the learning rate falls to 0) on a tenth of what `evaluate` trains on: a random one on random, else the
+    newest; on time-range, on the article's validation part. No rating of a test part is used. Raises `InvalidSettings`
+    where the study has looked for something else.
     """
     name = search.study if study is None else study
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
@@ -173,12 +174,10 @@ def _space(recipe: Recipe, search: Search) -> dict[str, Range]:
 
 
 def _split(ratings: pa.Table, name: str, seed: int) -> tuple[pa.Table, pa.Table]:
-    if name == "random":
-        inner = splits.random(splits.random(ratings, seed).train, seed, 0.9)
-        learnt, held = inner.train, inner.test
-    else:
-        cut = splits.newest(ratings, 0.1) if name == "newest" else splits.time_range(ratings)
-        learnt, held = cut.train, cut.validation
+    cut = splits.by_name(name, ratings, seed)
+    if name != "time-range":  # that one has a validation part; the others give a tenth of what `evaluate` trains on
+        cut = splits.within(cut.train, name, seed)
+    learnt, held = cut.train, cut.validation
     if not held.num_rows:
         raise InvalidInput(f"the {name} split leaves nothing to validate on", hint="are all ratings of one instant?")
     return learnt, held
@@ -263,7 +262,8 @@ def _attempt(study: optuna.Study, trial: Trial, recipe: Recipe, fit: Callable[..
     try:
         with signals.told():
             history = fit(recipe, on_epoch=on_epoch).history
-        study.tell(trial, min(epoch.holdout_rmse or 0.0 for epoch in history))
+        last = history[-1:] if recipe.train.schedule == "cosine" else history
+        study.tell(trial, min(epoch.holdout_rmse or 0.0 for epoch in last))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except TrainingDiverged as error:
@@ -281,13 +281,14 @@ def _told(trial: FrozenTrial) -> dict[str, Any]:
     """A trial as plain values; `value` is the best validation RMSE that it came to."""
     rmses = {rmse: epoch for epoch, rmse in reversed(trial.intermediate_values.items())}
     failed = "error" in trial.user_attrs
+    value = None if failed else trial.value if trial.state == TrialState.COMPLETE else min(rmses)
     return {
         "trial": trial.number,
         "state": "failed" if failed else trial.state.name.lower(),
-        "value": None if failed else min(rmses),
+        "value": value,
         "params": trial.params,
         "epochs": len(trial.intermediate_values),
-        "best_epoch": None if failed else rmses[min(rmses)],
+        "best_epoch": None if value is None else rmses[value],
         "seconds": trial.duration and round(trial.duration.total_seconds(), 2),
         "error": trial.user_attrs.get("error"),
     }
@@ -299,7 +300,9 @@ def _result(study: optuna.Study, model: str, base: Recipe) -> dict[str, Any]:
     best = min((row for row in trials if row["state"] == "complete"), key=lambda row: row["value"], default=None)
     if best is None:
         return {"trials": trials, "best": None, "toml": None}
-    changes = best["params"] | ({} if base.train.patience else {"epochs": best["best_epoch"]})  # else the last is kept
+    # With patience the best epoch is kept, and a learning rate that falls to 0 needs all of them.
+    whole = base.train.patience or base.train.schedule == "cosine"
+    changes = best["params"] | ({} if whole else {"epochs": best["best_epoch"]})
     there, now = _values(named_recipe(model)), _values(base.changed(**changes))
     lines = [f"{key} = {json.dumps(now[key])}" for key in now if key in changes or now[key] != there[key]]
     return {"trials": trials, "best": best, "toml": "\n".join(["[model]", f"name = {json.dumps(model)}", *lines])}

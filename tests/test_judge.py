@@ -68,6 +68,20 @@ def test_the_same_recipe_on_newer_ratings_is_not_measured_against_itself(setting
     assert not [check for check in second["checks"] if check["check_name"].startswith("champion")]
 
 
+def test_fewer_epochs_are_another_recipe_and_going_back_crowns_what_is_used_again(settings: Settings) -> None:
+    """What was configured counts: a night may change nothing but the epochs, and is compared all the same."""
+    first = nightly(settings, LAST.replace(day=9), Options(until="train"))
+    other = nightly(again(settings, epochs=1), LAST, Options(until="train"))
+    assert [check for check in other["checks"] if check["check_name"] == "champion_rmse"]
+    back = nightly(settings, LAST.replace(day=9), Options(until="train"))
+    assert back["model_version"] == first["model_version"]
+    champion = models.champion(settings.models)
+    assert champion is not None
+    accepted = next(m for m in models.versions(settings.models) if m.version != first["model_version"])
+    later = accepted.manifest["status"] == "accepted"
+    assert champion.version == (accepted.version if later else first["model_version"])  # an older date changes nothing
+
+
 def test_lists_worse_than_popularity_are_a_warning_or_by_choice_a_refusal(settings: Settings) -> None:
     record = nightly(settings, LAST, Options(until="train"))
     names = {row["metric"] for row in record["metrics"]}

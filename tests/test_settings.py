@@ -74,3 +74,10 @@ def test_the_template_says_the_defaults(tmp_path: Path) -> None:
     assert configuration.flat(configuration.load(toml(tmp_path, TEMPLATE), {})) | {
         "state_dir": 0
     } == configuration.flat(configuration.load(None, {})) | {"state_dir": 0}
+
+
+@pytest.mark.parametrize("weights", ["0,0,0", "1,-1,0", "1,2", "1,0,nan", "1,0,inf"])
+def test_a_blend_is_three_weights_that_are_not_all_0(weights: str) -> None:
+    with pytest.raises(InvalidSettings, match="blend"):
+        configuration.load(None, {"RECJOB_MODEL_BLEND": weights})
+    assert configuration.load(None, {"RECJOB_MODEL_BLEND": "1,0.5,0"}).recipe.model.blend == (1.0, 0.5, 0.0)
