@@ -154,7 +154,7 @@ def test_the_preset_looks_around_the_best_of_its_first_stage(settings: Settings,
 
 @pytest.mark.slow
 def test_a_hopeless_learning_rate_is_pruned(settings: Settings, space: Callable[..., None], tmp_path: Path) -> None:
-    space(0.1, 0.2, 0.3, 1e-9)
+    space(0.1, 0.12, 0.15, 1e-9)  # a rate of 0.3 overshoots at first and is the worse of the two after one epoch
     done = tune.tune(settings, Search("basic"), trials=20, plot=tmp_path / "plot.png")
     pruned = [trial for trial in done["trials"] if trial["state"] == "pruned"]
     assert 1e-9 in [trial["params"]["learning_rate"] for trial in pruned]
@@ -216,10 +216,7 @@ def test_nothing_of_the_test_part_is_used(settings: Settings, monkeypatch: pytes
     }
     assert all(pairs[part] for part in seen)
     assert not pairs["train"] & pairs["validation"]
-    if split == "newest":
-        assert len(pairs["train"]) + len(pairs["validation"]) == ratings.num_rows
-    else:
-        assert not pairs["test"] & (pairs["train"] | pairs["validation"])
+    assert not pairs["test"] & (pairs["train"] | pairs["validation"])
 
 
 def test_what_a_kill_left_half_written_is_put_right(settings: Settings) -> None:
