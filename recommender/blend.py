@@ -25,7 +25,7 @@ _USERS = 2048
 
 def is_open(recipe: Recipe) -> bool:
     """Whether the recipe leaves it to `choose`."""
-    return recipe.model.architecture == "towers" and not recipe.model.blend
+    return recipe.model.by_history and not recipe.model.blend
 
 
 def choose(trained: Trained, train: pa.Table, held: pa.Table, attributes: Attributes = NO_ATTRIBUTES) -> Blend:

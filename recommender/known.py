@@ -105,7 +105,6 @@ def known(
     order = kept[np.lexsort((movie[kept], at[kept], user[kept]))]
     first, last = (int(at.min()), int(at.max())) if len(at) else (0, 0)
     length = -(-((last - first) // DAY + 1) // _PERIODS)
-    counts = np.bincount(user[order], minlength=users.rows)
     return Known(
         users,
         movies,
@@ -115,10 +114,15 @@ def known(
         ((at[order] - first) // (length * DAY)).astype(np.int32),
         length,
         good(ratings),
-        np.concatenate([[0], np.cumsum(counts)]),
+        row_starts(user[order], users.rows),
         _features(users, _of_users(users, attributes.users), names and names.users),
         _features(movies, _of_movies(movies, attributes.movies), names and names.movies),
     )
+
+
+def row_starts(rows: NDArray[np.int32], size: int) -> NDArray[np.int64]:
+    """Where each of `size` rows starts among the sorted `rows`, and where the last ends, shape (size + 1,)."""
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
 
 
 def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.float32]:
@@ -209,5 +213,5 @@ def _features(vocabulary: Vocabulary, parts: _Parts, names: tuple[str, ...] | No
     column = np.array([place.get(str(one), -1) for one in word], np.int32)
     order = np.lexsort((column, row))
     order = order[column[order] >= 0]
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row[order], minlength=vocabulary.rows))])
+    starts = row_starts(row[order], vocabulary.rows)
     return Features(names, starts, column[order], weight[order].astype(np.float32))

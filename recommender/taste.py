@@ -7,7 +7,7 @@ number of ratings, as in Rendle and others, Revisiting the performance of iALS o
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.known import Known
+from recommender.known import Known, row_starts
 
 _UNOBSERVED = 0.1
 """Weight of a pair without a good rating beside 1 for one with it."""
@@ -23,8 +23,8 @@ def fit(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     good = known.stars >= known.good_from
     user, movie = known.user[good], known.movie[good]
     order = np.argsort(movie, kind="stable")
-    users = _starts(user, known.users.rows), movie
-    movies = _starts(movie, known.movies.rows), user[order]
+    users = row_starts(user, known.users.rows), movie
+    movies = row_starts(movie, known.movies.rows), user[order]
     scale = 0.1 / dimension**0.5
     factors = np.random.default_rng(seed).normal(0, scale, (known.movies.rows, dimension)).astype(np.float32)
     factors[np.diff(movies[0]) == 0] = 0
@@ -36,7 +36,7 @@ def fit(known: Known, dimension: int, l2: float, seed: int) -> Floats:
 def of_users(factors: Floats, known: Known, l2: float) -> Floats:
     """Vectors of users, shape (users.rows, dimension), of standard deviation 1 over the movies; 0 without a good rating."""
     good = known.stars >= known.good_from
-    found = _solve(factors, _starts(known.user[good], known.users.rows), known.movie[good], l2)
+    found = _solve(factors, row_starts(known.user[good], known.users.rows), known.movie[good], l2)
     spread = np.cov(factors[1:], rowvar=False, bias=True)
     deviation = np.sqrt(np.einsum("ui,ij,uj->u", found, spread, found, optimize=True))
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)  # 0: all movies are alike to them
@@ -58,7 +58,3 @@ def _solve(others: Floats, starts: NDArray[np.int64], column: NDArray[np.int32],
         right = np.stack([part.sum(axis=0) for part in own])
         found[block] = np.linalg.solve(left, right[:, :, None])[:, :, 0]
     return found
-
-
-def _starts(rows: NDArray[np.int32], size: int) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
