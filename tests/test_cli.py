@@ -66,7 +66,8 @@ def test_tensorflow_says_nothing_on_either_stream(recjob: Recjob) -> None:
     assert done.returncode == 0
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert {event["event"] for event in events} <= {
-        "run.start", "check.done", "train.epoch", "gate.verdict", "model.registered", "train.done",
+        "run.start", "check.done", "train.epoch", "train.blend", "gate.pass", "gate.verdict", "model.registered",
+        "train.done",
     }  # fmt: skip
     assert len({event["run_id"] for event in events}) == 1
 
