@@ -196,6 +196,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "model.choice_dimension": (1, 4096),
     "model.taste_dimension": (1, 4096),
     "model.taste_l2": (1e-6, 1000),
+    "model.ridge_dimension": (1, 4096),
+    "model.ridge_l2": (1e-6, 1e9),
     "model.trend_days": (0.1, 36_500),
     "model.timely": (0, 1),
     "model.prior": (1e-3, 1000),

@@ -28,9 +28,13 @@ class ModelConfig:
     choice_dimension: int = 64
     """Factors of the tower that predicts what is chosen and liked next."""
     taste_dimension: int = 64
-    """Factors of the closed-form partner."""
+    """Factors of the partner by alternating least squares."""
     taste_l2: float = 0.03
     """Its regularisation, per rating."""
+    ridge_dimension: int = 256
+    """Components of the partner by ridge regression."""
+    ridge_l2: float = 250.0
+    """Its regularisation, in good ratings of a movie."""
     trend_days: float = 14.0
     """Mean life, in days, of a rating in what counts as recently popular."""
     timely: float = 1.0

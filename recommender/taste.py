@@ -1,60 +1,134 @@
-"""Taste: matrix factorisation of who rated what well, solved in closed form, by implicit alternating least squares.
+"""Taste: what people of similar likings like, whenever. Two linear models of who rated what well, found without steps.
 
-Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, 2008; the regularisation grows with the
-number of ratings, as in Rendle and others, Revisiting the performance of iALS on item recommendation benchmarks, 2022.
+Factors: Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, 2008; the regularisation grows
+with the number of ratings, as in Rendle and others, Revisiting the performance of iALS on item recommendation benchmarks,
+2022. Ridge: Steck, Embarrassingly shallow autoencoders for sparse data, 2019, as a product of factors; see `ridge`.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recommender.known import Known, row_starts
+from recommender.tensorflow import tf
 
-_UNOBSERVED = 0.1
-"""Weight of a pair without a good rating beside 1 for one with it."""
+_UNOBSERVED = 4.0
+"""Weight of all pairs without a good rating together, beside that of all with one."""
 _ROUNDS = 10
 _BLOCK = 512
 """Rows solved together: 8 MiB of 64 x 64 matrices."""
+_SPARE = 32
+"""Directions that are followed beside those wanted, so that the last of these are found well, too."""
+_PASSES = 6
+_RIDGE = 1 / 3
+"""Share of the ridge regression in a score, the factors having the rest, both in standard deviations."""
 
 Floats = NDArray[np.float32]
 
 
-def fit(known: Known, dimension: int, l2: float, seed: int) -> Floats:
+def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     """Factors of the movies, shape (movies.rows, dimension); those without a good rating, row 0 among them, have 0."""
     good = known.stars >= known.good_from
     user, movie = known.user[good], known.movie[good]
     order = np.argsort(movie, kind="stable")
     users = row_starts(user, known.users.rows), movie
     movies = row_starts(movie, known.movies.rows), user[order]
+    unobserved = _weight(known)
     scale = 0.1 / dimension**0.5
-    factors = np.random.default_rng(seed).normal(0, scale, (known.movies.rows, dimension)).astype(np.float32)
-    factors[np.diff(movies[0]) == 0] = 0
+    found = np.random.default_rng(seed).normal(0, scale, (known.movies.rows, dimension)).astype(np.float32)
+    found[np.diff(movies[0]) == 0] = 0
     for _ in range(_ROUNDS):
-        factors = _solve(_solve(factors, *users, l2), *movies, l2)
-    return factors
+        found = _solve(_solve(found, *users, l2, unobserved), *movies, l2, unobserved)
+    return found
 
 
-def of_users(factors: Floats, known: Known, l2: float) -> Floats:
-    """Vectors of users, shape (users.rows, dimension), of standard deviation 1 over the movies; 0 without a good rating."""
+def ridge(known: Known, dimension: int, l2: float, seed: int) -> Floats:
+    """Components F of the movies, shape (movies.rows, dimension), for which F F' is X'X (X'X + l2 I)^-1, nearly.
+
+    X is 1 where a user (row) rated a movie (column) well. The movies' weights in EASE are -P_ij / P_jj with P the inverse
+    of X'X + l2 I, which is (I - F F') / l2: off the diagonal, F_i F_j' / (1 - F_j F_j'). So the `dimension` largest
+    eigenvectors v of X'X give F = v sqrt(w / (w + l2)), and the rest is next to nothing, for l2 damps it. They are found by
+    subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, 2011).
+    """
+    likes = _likes(known)
+    rows = min(dimension + _SPARE, known.movies.rows)
+    q = np.random.default_rng(seed).normal(size=(known.movies.rows, rows)).astype(np.float32)
+    for _ in range(_PASSES):
+        q = np.linalg.qr(_times(likes, _times(likes, q), transposed=True))[0]
+    image = _times(likes, q).astype(np.float64)
+    w, rotation = np.linalg.eigh(image.T @ image)
+    w, rotation = np.maximum(w[::-1][:dimension], 0), rotation[:, ::-1][:, :dimension]
+    found = np.zeros((known.movies.rows, dimension), np.float32)
+    found[:, : len(w)] = q @ rotation * np.sqrt(w / (w + l2))
+    found[np.bincount(known.movie[known.stars >= known.good_from], minlength=len(found)) == 0] = 0
+    return found
+
+
+def of_movies(factors: Floats, ridge: Floats) -> Floats:
+    """Vectors of movies, shape (movies.rows, t + r).
+
+    EASE's 1 / P_jj favours rare movies, as it has them predict themselves least; its square root ranks better.
+    """
+    itself = np.sum(ridge**2, axis=1, keepdims=True)
+    return np.hstack([factors, ridge / np.sqrt(np.maximum(1 - itself, 1e-6))]).astype(np.float32)
+
+
+def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
+    """Vectors of users, shape (users.rows, t + r), 0 without a good rating.
+
+    Times `of_movies`, either part has a standard deviation over the movies that is its share: 2 and 1 thirds.
+    """
     good = known.stars >= known.good_from
-    found = _solve(factors, row_starts(known.user[good], known.users.rows), known.movie[good], l2)
-    spread = np.cov(factors[1:], rowvar=False, bias=True)
-    deviation = np.sqrt(np.einsum("ui,ij,uj->u", found, spread, found, optimize=True))
+    unobserved = _weight(known)
+    own = _solve(factors, row_starts(known.user[good], known.users.rows), known.movie[good], l2, unobserved)
+    linear = _times(_likes(known), ridge)
+    movies = of_movies(factors, ridge)
+    t = factors.shape[1]
+    return np.hstack([(1 - _RIDGE) * _scaled(own, movies[:, :t]), _RIDGE * _scaled(linear, movies[:, t:])])
+
+
+def _scaled(users: Floats, movies: Floats) -> Floats:
+    """`users` times what gives their products with `movies`, the unknown one in row 0 left out, standard deviation 1."""
+    spread = np.cov(movies[1:], rowvar=False, bias=True).reshape(movies.shape[1], movies.shape[1])
+    deviation = np.sqrt(np.maximum(np.sum(users @ spread * users, axis=1), 0))
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)  # 0: all movies are alike to them
-    return (found * scale[:, None]).astype(np.float32)
+    return (users * scale[:, None]).astype(np.float32)
 
 
-def _solve(others: Floats, starts: NDArray[np.int64], column: NDArray[np.int32], l2: float) -> Floats:
+def _weight(known: Known) -> float:
+    """Weight of a pair without a good rating beside 1 for one with it; the size of the catalogue has no say in the sum."""
+    good = known.stars >= known.good_from
+    pairs = len(np.unique(known.user[good])) * len(np.unique(known.movie[good]))
+    return min(1.0, _UNOBSERVED * int(good.sum()) / max(pairs, 1))
+
+
+def _solve(
+    others: Floats, starts: NDArray[np.int64], column: NDArray[np.int32], l2: float, unobserved: float
+) -> Floats:
     """The rows whose products with `others` come nearest to 1 for `column[starts[r]:starts[r + 1]]`, and to 0 for all."""
     dimension, counts = others.shape[1], np.diff(starts)
-    unobserved = _UNOBSERVED * others.T @ others
+    gram = unobserved * others.T @ others
     found = np.zeros((len(counts), dimension), np.float32)
     rows = np.flatnonzero(counts)
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
         own = [others[column[starts[row] : starts[row + 1]]] for row in block]
-        damping = l2 * (counts[block] + _UNOBSERVED * len(others))
-        left = np.stack([part.T @ part for part in own]) + unobserved
+        damping = l2 * (counts[block] + unobserved * len(others))
+        left = np.stack([part.T @ part for part in own]) + gram
         left[:, range(dimension), range(dimension)] += damping[:, None]
         right = np.stack([part.sum(axis=0) for part in own])
         found[block] = np.linalg.solve(left, right[:, :, None])[:, :, 0]
     return found
+
+
+def _likes(known: Known) -> Any:
+    """Sparse, 1 where a user rated a movie well, shape (users.rows, movies.rows)."""
+    good = known.stars >= known.good_from
+    at = np.stack([known.user[good], known.movie[good]], axis=1).astype(np.int64)
+    return tf.SparseTensor(at, np.ones(len(at), np.float32), (known.users.rows, known.movies.rows))
+
+
+def _times(likes: Any, dense: Floats, transposed: bool = False) -> Floats:
+    product: Floats = tf.sparse.sparse_dense_matmul(likes, tf.constant(dense), adjoint_a=transposed).numpy()
+    return product

@@ -1,4 +1,4 @@
-"""The default model: two towers and a closed-form partner side by side, all three a user's vector times a movie's.
+"""The default model: two towers and partners found without steps side by side, all a user's vector times a movie's.
 
 Stars are predicted by one tower, what a user will choose and like next by another and by `taste`; the ranking blends them.
 All describe a user by what the user rated, so ratings that came after training count as soon as `remember` has them.
@@ -58,12 +58,15 @@ class Towers(tfrs.models.Model):
         self._choice["trend"] = tf.Variable(1.0 / _PACE, name="trend_weight")
         self.mean = tf.Variable(0.0, name="mean", trainable=False)
         self.taste = tf.Variable(tf.zeros([movies, config.taste_dimension]), name="taste", trainable=False)
-        self.solved = [self.mean, self.taste]
+        self.ridge = tf.Variable(tf.zeros([movies, config.ridge_dimension]), name="ridge", trainable=False)
+        self.solved = [self.mean, self.taste, self.ridge]
 
     def solve(self, known: Known, seed: int) -> None:
-        """Find the weights that need no steps: the mean rating, and the partner's factors."""
+        """Find the weights that need no steps: the mean rating, and the partners'."""
+        config = self.config
         self.mean.assign(float(known.stars.mean(dtype=np.float64)))
-        self.taste.assign(taste.fit(known, self.config.taste_dimension, self.config.taste_l2, seed))
+        self.taste.assign(taste.factors(known, config.taste_dimension, config.taste_l2, seed))
+        self.ridge.assign(taste.ridge(known, config.ridge_dimension, config.ridge_l2, seed))
 
     def remember(self, known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32]) -> None:
         """Look users and movies up in `known` from now on.
@@ -95,11 +98,13 @@ class Towers(tfrs.models.Model):
         self.facts = {name: tf.constant(array) for name, array in arrays.items()}
         self.movie_codes: Any = None
         self.user_tastes: Any = None
+        self.movie_tastes: Any = None
 
     def settle(self, known: Known) -> None:
         """The weights are final: work out once what every later call needs, of the `known` that is remembered."""
-        factors = self._of_movies(self.taste).numpy()
-        self.user_tastes = tf.constant(taste.of_users(factors, known, self.config.taste_l2))
+        factors, ridge = self._of_movies(self.taste).numpy(), self._of_movies(self.ridge).numpy()
+        self.user_tastes = tf.constant(taste.of_users(factors, ridge, known, self.config.taste_l2))
+        self.movie_tastes = tf.constant(taste.of_movies(factors, ridge))
         self.movie_codes = self._movie_codes()
 
     def compute_loss(self, features: dict[str, Any], training: bool = False) -> Any:
@@ -163,7 +168,7 @@ class Towers(tfrs.models.Model):
         return self._rate(tf.gather(self._star_users(users), where), tf.gather(codes, features["movie"]))
 
     def encode_users(self, users: Any) -> Any:
-        """Choice, taste and stars, each times its weight in the blend, and 1s for the movie's own terms: (U, d + t + k + 2).
+        """Choice, taste and stars times their weights in the blend, and 1s for the movie's own terms, (U, d + t + r + k + 2).
 
         A user without ratings is listed by choice alone, whatever the blend: what is popular of late.
         """
@@ -184,10 +189,10 @@ class Towers(tfrs.models.Model):
         return tf.concat(whole, axis=1)
 
     def encode_movies(self, movies: Any) -> Any:
-        """The movies' vectors, with their own terms as of the present, shape (M, d + t + k + 2)."""
+        """The movies' vectors, with their own terms as of the present, shape (M, d + t + r + k + 2)."""
         choice = self._choice_weights()
         own = self._of_movies(choice["bias"]) + self.facts["log_share"] + choice["trend"] * self.facts["trend"][-1]
-        parts = [self._of_movies(choice["movie"]), own[:, None], self._of_movies(self.taste), self.movie_codes]
+        parts = [self._of_movies(choice["movie"]), own[:, None], self.movie_tastes, self.movie_codes]
         return tf.gather(tf.concat(parts, axis=1), movies)
 
     def score_grid(self, user_codes: Any, movie_codes: Any) -> Any:
