@@ -21,6 +21,8 @@ _BLOCK = 512
 _SPARE = 32
 """Directions that are followed beside those wanted, so that the last of these are found well, too."""
 _PASSES = 6
+_SEEN = 0.4
+"""What a rating below good says of a taste in the ridge regression, beside 1 of a good one: to have chosen is a sign, too."""
 _RIDGE = 1 / 3
 """Share of the ridge regression in a score, the factors having the rest, both in standard deviations."""
 
@@ -46,22 +48,22 @@ def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
 def ridge(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     """Components F of the movies, shape (movies.rows, dimension), for which F F' is X'X (X'X + l2 I)^-1, nearly.
 
-    X is 1 where a user (row) rated a movie (column) well. The movies' weights in EASE are -P_ij / P_jj with P the inverse
+    X is 1 where a user (row) rated a movie (column) well, 0.4 where otherwise. The movies' weights in EASE are -P_ij / P_jj with P the inverse
     of X'X + l2 I, which is (I - F F') / l2: off the diagonal, F_i F_j' / (1 - F_j F_j'). So the `dimension` largest
     eigenvectors v of X'X give F = v sqrt(w / (w + l2)), and the rest is next to nothing, for l2 damps it. They are found by
     subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, 2011).
     """
-    likes = _likes(known)
+    ratings = _ratings(known)
     rows = min(dimension + _SPARE, known.movies.rows)
     q = np.random.default_rng(seed).normal(size=(known.movies.rows, rows)).astype(np.float32)
     for _ in range(_PASSES):
-        q = np.linalg.qr(_times(likes, _times(likes, q), transposed=True))[0]
-    image = _times(likes, q).astype(np.float64)
+        q = np.linalg.qr(_times(ratings, _times(ratings, q), transposed=True))[0]
+    image = _times(ratings, q).astype(np.float64)
     w, rotation = np.linalg.eigh(image.T @ image)
     w, rotation = np.maximum(w[::-1][:dimension], 0), rotation[:, ::-1][:, :dimension]
     found = np.zeros((known.movies.rows, dimension), np.float32)
     found[:, : len(w)] = q @ rotation * np.sqrt(w / (w + l2))
-    found[np.bincount(known.movie[known.stars >= known.good_from], minlength=len(found)) == 0] = 0
+    found[np.bincount(known.movie, minlength=len(found)) == 0] = 0
     return found
 
 
@@ -75,14 +77,14 @@ def of_movies(factors: Floats, ridge: Floats) -> Floats:
 
 
 def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
-    """Vectors of users, shape (users.rows, t + r), 0 without a good rating.
+    """Vectors of users, shape (users.rows, t + r); 0 without a rating, in the factors without a good one.
 
     Times `of_movies`, either part has a standard deviation over the movies that is its share: 2 and 1 thirds.
     """
     good = known.stars >= known.good_from
     unobserved = _weight(known)
     own = _solve(factors, row_starts(known.user[good], known.users.rows), known.movie[good], l2, unobserved)
-    linear = _times(_likes(known), ridge)
+    linear = _times(_ratings(known), ridge)
     movies = of_movies(factors, ridge)
     t = factors.shape[1]
     return np.hstack([(1 - _RIDGE) * _scaled(own, movies[:, :t]), _RIDGE * _scaled(linear, movies[:, t:])])
@@ -122,13 +124,13 @@ def _solve(
     return found
 
 
-def _likes(known: Known) -> Any:
-    """Sparse, 1 where a user rated a movie well, shape (users.rows, movies.rows)."""
-    good = known.stars >= known.good_from
-    at = np.stack([known.user[good], known.movie[good]], axis=1).astype(np.int64)
-    return tf.SparseTensor(at, np.ones(len(at), np.float32), (known.users.rows, known.movies.rows))
+def _ratings(known: Known) -> Any:
+    """X of the ridge regression, sparse, shape (users.rows, movies.rows)."""
+    at = np.stack([known.user, known.movie], axis=1).astype(np.int64)
+    values = np.where(known.stars >= known.good_from, 1, _SEEN).astype(np.float32)
+    return tf.SparseTensor(at, values, (known.users.rows, known.movies.rows))
 
 
-def _times(likes: Any, dense: Floats, transposed: bool = False) -> Floats:
-    product: Floats = tf.sparse.sparse_dense_matmul(likes, tf.constant(dense), adjoint_a=transposed).numpy()
+def _times(sparse: Any, dense: Floats, transposed: bool = False) -> Floats:
+    product: Floats = tf.sparse.sparse_dense_matmul(sparse, tf.constant(dense), adjoint_a=transposed).numpy()
     return product
