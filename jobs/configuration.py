@@ -217,7 +217,7 @@ def _check_ranges(settings: Settings) -> None:
     if weights and not (len(weights) == 3 and all(0 <= w < 1e6 for w in weights) and any(weights)):
         raise InvalidSettings(
             f"model.blend is {list(weights)}, expected three weights of choice, taste and stars from 0 on, not all 0",
-            hint="[1, 0.25, 0.8], in the environment 1,0.25,0.8; without it the holdout decides",
+            hint="[1, 0.5, 0.8], in the environment 1,0.5,0.8; without it the holdout decides",
         )
     if settings.model.name not in RECIPES:
         raise InvalidSettings(f"model.name is {settings.model.name!r}, expected one of {', '.join(RECIPES)}")

@@ -11,7 +11,7 @@ from recommender.known import NO_ATTRIBUTES, Attributes
 from recommender.train import Trained
 
 Blend = tuple[float, float, float]
-USUAL: Blend = (1.0, 0.25, 0.8)
+USUAL: Blend = (1.0, 0.5, 0.8)
 """What is used unless another is clearly better."""
 BLENDS: tuple[Blend, ...] = (
     *((1.0, taste, stars) for taste in (0.0, 0.25, 0.5, 1.0, 2.0) for stars in (0.0, 0.8, 1.6)),

@@ -48,10 +48,10 @@ def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
 def ridge(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     """Components F of the movies, shape (movies.rows, dimension), for which F F' is X'X (X'X + l2 I)^-1, nearly.
 
-    X is 1 where a user (row) rated a movie (column) well, 0.4 where otherwise. The movies' weights in EASE are -P_ij / P_jj with P the inverse
-    of X'X + l2 I, which is (I - F F') / l2: off the diagonal, F_i F_j' / (1 - F_j F_j'). So the `dimension` largest
-    eigenvectors v of X'X give F = v sqrt(w / (w + l2)), and the rest is next to nothing, for l2 damps it. They are found by
-    subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, 2011).
+    X is 1 where a user (row) rated a movie (column) well, 0.4 where otherwise. The movies' weights in EASE are -P_ij / P_jj
+    with P the inverse of X'X + l2 I, which is (I - F F') / l2: off the diagonal, F_i F_j' / (1 - F_j F_j'). So the
+    `dimension` largest eigenvectors v of X'X give F = v sqrt(w / (w + l2)), and the rest is next to nothing, for l2 damps
+    it. They are found by subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, 2011).
     """
     ratings = _ratings(known)
     rows = min(dimension + _SPARE, known.movies.rows)

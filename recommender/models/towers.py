@@ -21,6 +21,11 @@ _COLD = 0.1
 _PACE = 0.5
 """What the weights of the choice tower are multiplied by. Adam moves all weights about as far in a step, and choices are
 learned best at half the pace of stars."""
+_NEWEST = 5.0
+"""Ratings: how fast the weight of a user's newest ones fades, e-fold; from 2 to 12 the lists are as good."""
+_POPULAR, _SOON = 0.6, 10.0
+"""How much a movie's popularity counts for those who have rated many: taste leans to what is popular, too, and the two
+together would list it twice over. For strangers it counts in full, and half way at `_SOON` ratings."""
 _PRIORS = {
     "user": (0.05, 0.3),
     "movie": (0.1, 0.3),
@@ -51,7 +56,7 @@ class Towers(tfrs.models.Model):
         }  # fmt: skip
         self.stars = {name: _normal(f"stars_{name}", (count, k), bias=True) for name, count in rows.items()}
         self._choice = {
-            name: _normal(f"choice_{name}", (movies, d), 0.05 / _PACE) for name in ("movie", "good", "poor")
+            name: _normal(f"choice_{name}", (movies, d), 0.05 / _PACE) for name in ("movie", "good", "poor", "newest")
         }
         self._choice["start"] = tf.Variable(tf.zeros([1, d]), name="choice_start")
         self._choice["bias"] = tf.Variable(tf.zeros([movies]), name="choice_bias")
@@ -147,11 +152,13 @@ class Towers(tfrs.models.Model):
         )
         timely = chance[2] < self.config.timely
         past = tf.cast(tf.where(tf.gather(timely, row), before, kept), tf.float32)
+        age = tf.cast(tf.gather(cut, row) - 1 - (at - tf.gather(first, row)), tf.float32)
+        fade = tf.where(tf.gather(timely, row) & before, tf.exp(-age / _NEWEST), 0.0)
         now = tf.gather(facts["period"], tf.minimum(first + cut, tf.shape(facts["period"], tf.int64)[0] - 1))
         recent = tf.gather(facts["trend"], now) * tf.cast(timely, tf.float32)[:, None]
         choice = self._choice_weights()
         vectors = self._of_movies(choice["movie"])
-        logits = tf.matmul(self._choice_users(choice, size, row, movie, good, past), vectors, transpose_b=True)
+        logits = tf.matmul(self._choice_users(choice, size, row, movie, good, past, fade), vectors, transpose_b=True)
         logits += self._of_movies(choice["bias"]) + facts["log_share"] + choice["trend"] * recent
         cell = tf.stack([tf.cast(row, tf.int32), movie], axis=1)
         logits = tf.tensor_scatter_nd_add(tf.where(facts["open"], logits, _CLOSED), cell, past * _CLOSED)
@@ -168,31 +175,35 @@ class Towers(tfrs.models.Model):
         return self._rate(tf.gather(self._star_users(users), where), tf.gather(codes, features["movie"]))
 
     def encode_users(self, users: Any) -> Any:
-        """Choice, taste and stars times their weights in the blend, and 1s for the movie's own terms, (U, d + t + r + k + 2).
+        """Choice, taste and stars times their blend weights, and weights of the movies' own terms, (U, d + t + r + k + 3).
 
         A user without ratings is listed by choice alone, whatever the blend: what is popular of late.
         """
         at, row = self._ratings_of(users)
         movie, good = tf.gather(self.facts["movie"], at), tf.gather(self.facts["good"], at)
         weights = self._choice_weights()
-        choice = self._choice_users(weights, tf.shape(users)[0], row, movie, good, tf.ones_like(good))
+        ends = tf.gather(self.facts["starts"], users + 1)
+        fade = tf.exp(-tf.cast(tf.gather(ends, row) - 1 - at, tf.float32) / _NEWEST)
+        choice = self._choice_users(weights, tf.shape(users)[0], row, movie, good, tf.ones_like(good), fade)
         stars = self._star_users(users)[:, :-1]
         parts = [(choice, True), (tf.gather(self.user_tastes, users), False), (stars, True)]
         blend = tf.constant([self.config.blend or (1.0, 0.0, 0.0)], tf.float32)
-        stranger = tf.gather(self.facts["starts"], users) == tf.gather(self.facts["starts"], users + 1)
-        blend = tf.where(stranger[:, None], tf.constant([[1.0, 0.0, 0.0]]), blend)
+        n = tf.cast(ends - tf.gather(self.facts["starts"], users), tf.float32)[:, None]
+        blend = tf.where(n == 0, tf.constant([[1.0, 0.0, 0.0]]), blend)
         one = tf.ones_like(choice[:, :1])
         whole = [
             blend[:, number, None] * (tf.concat([part, one], axis=1) if term else part)
             for number, (part, term) in enumerate(parts)
         ]
-        return tf.concat(whole, axis=1)
+        popularity = blend[:, :1] * (1 - (1 - _POPULAR) * n / (n + _SOON))
+        return tf.concat([*whole, popularity], axis=1)
 
     def encode_movies(self, movies: Any) -> Any:
-        """The movies' vectors, with their own terms as of the present, shape (M, d + t + r + k + 2)."""
+        """The movies' vectors, with their own terms as of the present, shape (M, d + t + r + k + 3)."""
         choice = self._choice_weights()
-        own = self._of_movies(choice["bias"]) + self.facts["log_share"] + choice["trend"] * self.facts["trend"][-1]
-        parts = [self._of_movies(choice["movie"]), own[:, None], self.movie_tastes, self.movie_codes]
+        own = self._of_movies(choice["bias"]) + choice["trend"] * self.facts["trend"][-1]
+        popularity = self.facts["log_share"][:, None]
+        parts = [self._of_movies(choice["movie"]), own[:, None], self.movie_tastes, self.movie_codes, popularity]
         return tf.gather(tf.concat(parts, axis=1), movies)
 
     def score_grid(self, user_codes: Any, movie_codes: Any) -> Any:
@@ -210,12 +221,16 @@ class Towers(tfrs.models.Model):
     def _choice_weights(self) -> dict[str, Any]:
         return {name: _PACE * weight for name, weight in self._choice.items()}
 
-    def _choice_users(self, choice: dict[str, Any], size: Any, row: Any, movie: Any, good: Any, past: Any) -> Any:
+    def _choice_users(
+        self, choice: dict[str, Any], size: Any, row: Any, movie: Any, good: Any, past: Any, fade: Any
+    ) -> Any:
         trained = tf.gather(self.facts["trained_movies"], movie)
         liked, other = (past * good)[:, None], (past * (1 - good))[:, None]
         parts = liked * tf.gather(choice["good"], trained) + other * tf.gather(choice["poor"], trained)
         count = tf.math.unsorted_segment_sum(past, row, size)[:, None]
-        return choice["start"] + tf.math.unsorted_segment_sum(parts, row, size) / tf.sqrt(tf.maximum(count, 1.0))
+        whole = tf.math.unsorted_segment_sum(parts, row, size) / tf.sqrt(tf.maximum(count, 1.0))
+        newest = tf.math.unsorted_segment_sum(fade[:, None] * tf.gather(choice["newest"], trained), row, size)
+        return choice["start"] + whole + newest / _NEWEST**0.5
 
     def _history_part(self, at: Any, movie: Any) -> Any:
         trained = tf.gather(self.facts["trained_movies"], movie)
