@@ -58,6 +58,9 @@ def stage(
         )
         step.rows = partition.record["rows"]["recommendations"]
         _nothing_seen(partition, night, settings)
+        if not step.rows:
+            why = f"no movie is left to list: {len(seen.users)} users, {len(allowed)} candidates"
+            logger.warning("score.no_lists", extra={"why": why})
     journal.note(output_digest=partition.record["output_digest"])
     return partition
 

@@ -201,6 +201,17 @@ def test_a_user_who_rated_everything_is_known_and_has_an_empty_list(tmp_path: Pa
         query.recommend(settings, "02", 10)
 
 
+def test_a_night_without_a_single_list_is_published_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = small_world(users=6, movies=4, ratings=24)
+    settings = world_in(tmp_path / "state", Catalogue(world.ratings, movies=world.movies))
+    assert nightly(settings, LAST)["status"] == "published"
+    (said,) = (record for record in caplog.records if record.getMessage() == "score.no_lists")
+    assert (said.levelname, said.why) == ("WARNING", "no movie is left to list: 6 users, 4 candidates")  # type: ignore[attr-defined]
+    assert sql(settings, "SELECT count(*) FROM recommendations") == [(0,)]
+
+
 def test_rollback_shows_the_earlier_lists_and_they_stay(settings: Settings) -> None:
     nightly(settings, LAST - timedelta(days=2))
     nightly(settings, LAST - timedelta(days=1))
