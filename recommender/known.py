@@ -82,6 +82,11 @@ class Known:
     movie_features: Features
 
     @property
+    def good(self) -> NDArray[np.bool_]:
+        """Which ratings count as good, shape (R,)."""
+        return self.stars >= self.good_from
+
+    @property
     def periods(self) -> int:
         """Number of periods, first rating to last."""
         return int(self.period.max()) + 1 if len(self.period) else 1
@@ -131,7 +136,7 @@ def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.floa
     Recent, in row p, are the ratings before period p; the last row is the present. Their counts decay with `mean_life`, in
     days, and `prior` ratings, spread as overall, are added to them.
     """
-    liked = known.stars >= known.good_from
+    liked = known.good
     movies, periods = known.movies.rows, known.periods
     overall = np.bincount(known.movie[liked], minlength=movies) + 0.5
     overall /= overall.sum()

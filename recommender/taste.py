@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     """Factors of the movies, shape (movies.rows, dimension); those without a good rating, row 0 among them, have 0."""
-    good = known.stars >= known.good_from
+    good = known.good
     user, movie = known.user[good], known.movie[good]
     order = np.argsort(movie, kind="stable")
     users = row_starts(user, known.users.rows), movie
@@ -81,7 +81,7 @@ def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
 
     Times `of_movies`, either part has a standard deviation over the movies that is its share: 2 and 1 thirds.
     """
-    good = known.stars >= known.good_from
+    good = known.good
     unobserved = _weight(known)
     own = _solve(factors, row_starts(known.user[good], known.users.rows), known.movie[good], l2, unobserved)
     linear = _times(_ratings(known), ridge)
@@ -100,7 +100,7 @@ def _scaled(users: Floats, movies: Floats) -> Floats:
 
 def _weight(known: Known) -> float:
     """Weight of a pair without a good rating beside 1 for one with it; the size of the catalogue has no say in the sum."""
-    good = known.stars >= known.good_from
+    good = known.good
     pairs = len(np.unique(known.user[good])) * len(np.unique(known.movie[good]))
     return min(1.0, _UNOBSERVED * int(good.sum()) / max(pairs, 1))
 
@@ -127,7 +127,7 @@ def _solve(
 def _ratings(known: Known) -> Any:
     """X of the ridge regression, sparse, shape (users.rows, movies.rows)."""
     at = np.stack([known.user, known.movie], axis=1).astype(np.int64)
-    values = np.where(known.stars >= known.good_from, 1, _SEEN).astype(np.float32)
+    values = np.where(known.good, 1, _SEEN).astype(np.float32)
     return tf.SparseTensor(at, values, (known.users.rows, known.movies.rows))
 
 

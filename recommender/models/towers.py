@@ -78,7 +78,7 @@ class Towers(tfrs.models.Model):
 
         `trained_users` (users.rows,) and `trained_movies` (movies.rows,) are the rows they had in training, 0 for new ones.
         """
-        good = known.stars >= known.good_from
+        good = known.good
         chosen = np.bincount(known.movie[good], minlength=known.movies.rows) + 0.5
         rated = np.bincount(known.movie, minlength=known.movies.rows)
         n = np.diff(known.starts)
