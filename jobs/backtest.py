@@ -24,6 +24,7 @@ from recommender.baselines import BASELINES
 from recommender.config import Recipe
 from recommender.ranking import Scorer, Task
 from recommender.train import Epoch, Trained
+from recommender.vocabulary import Vocabulary
 from storage.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class _Result:
 
     per_user: dict[str, NDArray[np.float64]]
     """By the names of `PER_USER`, each of shape (U,); empty where there is no user to measure."""
+    users: pa.Array
+    """Who they are, shape (U,)."""
     coverage: float | None = None
     error: NDArray[np.float64] | None = None
     """Squared error in stars of each test rating, shape (rows,); None for what predicts no stars."""
@@ -117,8 +120,8 @@ def backtest(settings: Settings, replay: Replay, plot: Path | None = None) -> di
 
     A night knows what its watermark lets it know: ratings that were replaced later, too, as they were then. A model that
     is not retrained is told the night's ratings all the same; one by history makes use of them. What the ranking is by,
-    where the recipe leaves that open, is settled at the first training only and kept. All epochs are run. Means and
-    intervals are over user-nights, as if these were independent; the RMSE is over ratings. Raises `InvalidInput`.
+    where the recipe leaves that open, is settled at the first training only and kept. All epochs are run. Means are over
+    user-nights, their intervals over users, each drawn with all nights; the RMSE is over ratings. Raises `InvalidInput`.
     """
     began = time.perf_counter()
     paces, days = replay.paces, replay.days
@@ -204,11 +207,12 @@ def _result(
     trained: date | None = None,
 ) -> _Result:
     if scorer is None:
-        return _Result({}, None, error, trained)
+        return _Result({}, task.users, None, error, trained)
     listed = ranking.lists(task, scorer)
     by_places = {at: ranking.per_user(task, listed, at) for _, at in PER_USER.values()}
     coverage = ranking.beyond_accuracy(task, listed, train, 10).get("coverage", 0.0)
-    return _Result({name: by_places[at][kind] for name, (kind, at) in PER_USER.items()}, coverage, error, trained)
+    per_user = {name: by_places[at][kind] for name, (kind, at) in PER_USER.items()}
+    return _Result(per_user, task.users, coverage, error, trained)
 
 
 def _night(day: date, night: Night, later: Night, start: datetime, found: dict[str, _Result]) -> dict[str, Any]:
@@ -240,8 +244,10 @@ def _summary(of_model: list[str], results: list[dict[str, _Result]]) -> dict[str
     differences = []
     if ranked:
         best = max(BESIDE, key=lambda name: float(joined[name]["ndcg@10"].mean()))
+        ids = pa.chunked_array([found[of_model[0]].users for found in ranked])
+        user = Vocabulary.of(ids).encode(ids) - 1
         for other in (*of_model[1:], best):
-            values = ranking.paired(joined[of_model[0]]["ndcg@10"], joined[other]["ndcg@10"])
+            values = ranking.paired(joined[of_model[0]]["ndcg@10"], joined[other]["ndcg@10"], user)
             ends = dict(zip(("value", "ci_low", "ci_high"), values, strict=True))
             differences.append({"metric": "ndcg@10", "of": of_model[0], "minus": other, **ends})
     user_nights = sum(len(found[of_model[0]].per_user["ndcg@10"]) for found in ranked)

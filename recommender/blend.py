@@ -1,5 +1,7 @@
 """How much of choice, taste and stars the ranking is by: decided on ratings held out, as the lists are measured."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from recommender import ranking
 from recommender import train as training
 from recommender.config import Recipe
 from recommender.known import NO_ATTRIBUTES, Attributes
+from recommender.ranking import Task
 from recommender.train import Trained
 
 Blend = tuple[float, float, float]
@@ -19,8 +22,8 @@ BLENDS: tuple[Blend, ...] = (
 )
 """The weights of choice (logits), taste (standard deviations) and stars that are compared."""
 _PARTS: tuple[Blend, ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-_USERS = 2048
-"""Most users that blends are compared on."""
+_USERS, _BLOCK = 2048, 256
+"""Most users that blends are compared on, and how many at a time."""
 
 
 def is_open(recipe: Recipe) -> bool:
@@ -36,19 +39,33 @@ def choose(trained: Trained, train: pa.Table, held: pa.Table, attributes: Attrib
     task = ranking.sampled(ranking.task(train, held, ranking.good(train)), _USERS)
     if len(task.users) < 2:
         return USUAL
-    parts = np.stack(
-        [trained.changed(blend=b).ready(train, attributes).scorer(task.movies)(task.users) for b in _PARTS]
-    )
+    ready = trained.ready(train, attributes)
+    scorer = ready.scorer(task.movies)
 
-    def ndcg(blend: Blend) -> NDArray[np.float64]:
-        scores = np.tensordot(np.array(blend, np.float32), parts, axes=1)
-        lists = ranking.lists(task, lambda users: scores, 10, users_per_block=len(task.users))
-        return ranking.per_user(task, lists, 10)["ndcg"]
+    def parts_of(users: pa.Array) -> NDArray[np.float32]:
+        """The scores of each part alone, shape (3, u, M)."""
+        found = []
+        for blend in _PARTS:
+            ready.model.blend = blend
+            found.append(scorer(users))
+        return np.stack(found)
 
-    figures = {blend: ndcg(blend) for blend in BLENDS}
+    figures = {blend: ranking.per_user(task, lists, 10)["ndcg"] for blend, lists in _lists(task, parts_of).items()}
     best = max(BLENDS, key=lambda blend: float(figures[blend].mean()))
     gain = figures[best] - figures[USUAL]
     return best if gain.mean() > 2 * gain.std() / len(gain) ** 0.5 else USUAL
+
+
+def _lists(task: Task, parts_of: Callable[[pa.Array], NDArray[np.float32]]) -> dict[Blend, NDArray[np.int32]]:
+    """Ten places by each of the blends, shape (U, 10), block by block: the parts of all users at once are too many."""
+    blocks: dict[Blend, list[NDArray[np.int32]]] = {blend: [] for blend in BLENDS}
+    for first in range(0, len(task.users), _BLOCK):
+        block = ranking.part(task, np.arange(first, min(first + _BLOCK, len(task.users))))
+        parts = parts_of(block.users)
+        for blend, found in blocks.items():
+            scores = np.tensordot(np.array(blend, np.float32), parts, axes=1)
+            found.append(ranking.lists(block, lambda users, scores=scores: scores, 10, len(block.users)))  # type: ignore[misc]
+    return {blend: np.concatenate(found) for blend, found in blocks.items()}
 
 
 def settled(recipe: Recipe, train: pa.Table, held: pa.Table, attributes: Attributes = NO_ATTRIBUTES) -> Recipe:

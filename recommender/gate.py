@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.evaluate import Metric, intervals
+from recommender.evaluate import Metric
 from recommender.ranking import paired
 from recommender.vocabulary import Vocabulary
 
@@ -53,7 +53,7 @@ class Comparison:
 
 def compare_lists(model: NDArray[np.float64], other: NDArray[np.float64]) -> Comparison:
     """Figures per user (U,) of which more is better, e.g. NDCG, beside those of another model."""
-    difference, low, high = paired(model, other)
+    difference, low, high = paired(model, other, np.arange(len(model), dtype=np.int32))
     return Comparison(float(model.mean()), float(other.mean()), difference, low, high, high < 0)
 
 
@@ -61,9 +61,6 @@ def compare_stars(model: NDArray[np.float32], other: NDArray[np.float32], held: 
     """RMSE of predictions (rows of `held`,) beside those of another model; the interval is of squared errors, by user."""
     stars = held["rating"].to_numpy().astype(np.float64)
     mine, theirs = np.square(model - stars), np.square(other - stars)
-    users = Vocabulary.of(held["user_id"])
-    user = users.encode(held["user_id"]) - 1
-    sums = np.bincount(user, mine - theirs, len(users))[:, None].astype(np.float64)
-    low, high = intervals(sums, np.bincount(user, minlength=len(users))[:, None].astype(np.float64))
+    _, low, high = paired(mine, theirs, Vocabulary.of(held["user_id"]).encode(held["user_id"]) - 1)
     value, compared = float(np.sqrt(mine.mean())), float(np.sqrt(theirs.mean()))
-    return Comparison(value, compared, value - compared, float(low[0]), float(high[0]), float(low[0]) > 0)
+    return Comparison(value, compared, value - compared, low, high, low > 0)

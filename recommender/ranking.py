@@ -119,7 +119,11 @@ def sampled(task: Task, most: int) -> Task:
     """The task for at most `most` of its users, drawn by a fixed seed."""
     if len(task.users) <= most:
         return task
-    kept = np.sort(np.random.default_rng(0).choice(len(task.users), most, replace=False))
+    return part(task, np.sort(np.random.default_rng(0).choice(len(task.users), most, replace=False)))
+
+
+def part(task: Task, kept: NDArray[np.int64]) -> Task:
+    """The task for some of its users, by their places among them."""
 
     def rows(of: Rows) -> Rows:
         place, position = of.cells(kept)
@@ -238,12 +242,15 @@ def measure(
 
 
 def paired(
-    a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0, resamples: int = 2000
+    a: NDArray[np.float64], b: NDArray[np.float64], user: NDArray[np.int32], seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float, float]:
-    """Mean of `a - b` over the same users (U,), and the ends of its 95 % bootstrap interval."""
-    difference = (a - b)[:, None]
-    low, high = intervals(difference, np.ones_like(difference), seed, resamples)
-    return float(difference.mean()), float(low[0]), float(high[0])
+    """Mean of `a - b`, both (rows,), and the ends of its 95 % bootstrap interval over users.
+
+    `user` (rows,) numbers from 0 whose row each is: the rows of one are drawn together, for they are not independent.
+    """
+    sums, counts = np.bincount(user, a - b)[:, None], np.bincount(user)[:, None].astype(np.float64)
+    low, high = intervals(sums, counts, seed, resamples)
+    return float(np.mean(a - b)), float(low[0]), float(high[0])
 
 
 def interactions(ratings: pa.Table, movies: pa.Array) -> Rows:

@@ -298,16 +298,27 @@ def test_without_users_there_is_nothing_to_measure() -> None:
 
 def test_paired_sees_a_difference_that_intervals_of_each_would_not() -> None:
     """Users differ by 1, the two rankings by 0.1 +- 0.05: half a width of 1.96 * 0.05 / sqrt(400) = 0.0049."""
-    rng = np.random.default_rng(0)
+    rng, each = np.random.default_rng(0), np.arange(400, dtype=np.int32)
     b = rng.normal(0, 1, 400)
     a = b + rng.normal(0.1, 0.05, 400)
-    mean, low, high = ranking.paired(a, b)
+    mean, low, high = ranking.paired(a, b, each)
     assert mean == pytest.approx(np.mean(a - b))
     assert low < mean < high
     assert (high - low) / 2 == pytest.approx(1.96 * 0.05 / 20, rel=0.15)
-    assert ranking.paired(b + 1, b)[1:] == pytest.approx((1, 1))
+    assert ranking.paired(b + 1, b, each)[1:] == pytest.approx((1, 1))
     apart = evaluate.intervals(a[:, None], np.ones((400, 1)))
     assert apart[0][0] < float(b.mean()) < apart[1][0]
+
+
+def test_paired_knows_that_rows_of_one_user_are_not_independent() -> None:
+    """100 users with 4 equal rows each are 100 draws, not 400: the interval is twice as wide as if they were 400."""
+    difference = np.repeat(np.random.default_rng(1).normal(0, 1, 100), 4)
+    user, nothing = np.repeat(np.arange(100), 4).astype(np.int32), np.zeros(400)
+    mean, low, high = ranking.paired(difference, nothing, user)
+    assert mean == pytest.approx(difference.mean())
+    assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / 10, rel=0.15)
+    few = ranking.paired(difference, nothing, np.arange(400, dtype=np.int32))
+    assert (high - low) / (few[2] - few[1]) == pytest.approx(2, rel=0.15)
 
 
 @pytest.mark.slow

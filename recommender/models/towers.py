@@ -44,6 +44,7 @@ class Towers(tfrs.models.Model):
     def __init__(self, config: ModelConfig, users: int, movies: int, names: Names) -> None:
         super().__init__()
         self.config = config
+        self.blend = config.blend or (1.0, 0.0, 0.0)
         self.task = tfrs.tasks.Ranking(
             loss=tf.keras.losses.MeanSquaredError(),
             metrics=[tf.keras.metrics.RootMeanSquaredError(name="rmse")],
@@ -187,7 +188,7 @@ class Towers(tfrs.models.Model):
         choice = self._choice_users(weights, tf.shape(users)[0], row, movie, good, tf.ones_like(good), fade)
         stars = self._star_users(users)[:, :-1]
         parts = [(choice, True), (tf.gather(self.user_tastes, users), False), (stars, True)]
-        blend = tf.constant([self.config.blend or (1.0, 0.0, 0.0)], tf.float32)
+        blend = tf.constant([self.blend], tf.float32)
         n = tf.cast(ends - tf.gather(self.facts["starts"], users), tf.float32)[:, None]
         blend = tf.where(n == 0, tf.constant([[1.0, 0.0, 0.0]]), blend)
         one = tf.ones_like(choice[:, :1])
