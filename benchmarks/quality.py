@@ -1,12 +1,16 @@
 """How good stars and lists are on real ratings: recjob's models, its baselines and other libraries on the same splits.
 
     python benchmarks/quality.py --data ml-100k.zip [--split random ...] [--seeds 5] [--only MODEL ...] [--results FILE]
+    python benchmarks/quality.py --data ml-100k.zip --validation --only default --change learning_rate=0.04
 
 On the random split a seed draws the split and seeds the models; on the others, which are fixed, it seeds the models, and
 those without chance are run once. `rmse` is over all test ratings, `warm_rmse` over those whose user and movie have training
 ratings; `_se` is the standard error over seeds. `ndcg@10`, `recall@50` and `coverage@10` are of lists of all training movies
 that the user has not rated, as `recommender/ranking.py` says. On rolling-weeks the errors are over all rows of the eight
 windows, the lists' figures are means over all users of all weeks, coverage is the mean over weeks.
+
+To choose by, take `--validation`: what the split would test on is left out, and what is left is split again. `--change`
+tries a recipe with other hyper-parameters; its row is called by them, too.
 
 With `--results`, every measurement is a line of that file as soon as it is made, and is not made again: a run that was cut
 off goes on, and runs add up. Remove the lines of a model that has changed. The last line printed is JSON:
@@ -17,6 +21,7 @@ import argparse
 import json
 import sys
 import time
+from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -112,13 +117,13 @@ def sparse(features: Features) -> Any:
     return sp.csr_matrix(features.dense()[1:]) if features.names else None
 
 
-def own(case: Case, name: str) -> Found:
+def own(case: Case, name: str, changes: dict[str, Any]) -> Found:
     """One of recjob's models. On time-range, those of the article know movies as the article does, by title."""
     from jobs.lists import keys_of
     from recommender import blend
     from recommender import train as training
 
-    recipe = config.recipe(name, seed=case.seed)
+    recipe = config.recipe(name, seed=case.seed, **changes)
     article = case.split == "time-range" and not recipe.model.by_history
     if article:
         recipe = recipe.changed(movie_key="title")
@@ -150,9 +155,12 @@ def ranking_peer(case: Case, fit_scores: Callable[..., np.ndarray], dated: bool)
     return None, lambda users: scores[np.ix_(case.arrays.users.encode(users) - 1, columns)]
 
 
-def all_models() -> dict[str, Callable[[Case], Found]]:
+def all_models(changes: dict[str, Any]) -> dict[str, Callable[[Case], Found]]:
     """What can be run here, by name: recjob's models, baselines, peers for stars, peers for lists."""
-    found: dict[str, Callable[[Case], Found]] = {name: partial(own, name=name) for name in config.RECIPES}
+    told = "".join(f" {name}={value}" for name, value in changes.items())
+    found: dict[str, Callable[[Case], Found]] = {
+        f"{name}{told}": partial(own, name=name, changes=changes) for name in config.RECIPES
+    }
     found |= {name: partial(baseline, name=name) for name in BASELINES}
     try:
         import peers
@@ -165,12 +173,18 @@ def all_models() -> dict[str, Callable[[Case], Found]]:
     return found
 
 
-def cases(split: str, seed: int, ratings: pa.Table, attributes: Attributes) -> list[Case]:
-    """The one case of a split, or one for each week."""
-    if split == "rolling-weeks":
-        cuts = list(splits.rolling(ratings, days=7, periods=8))
-    else:
-        cuts = [splits.by_name("last" if split == "last-10pct" else split, ratings, seed)]
+def cases(split: str, seed: int, ratings: pa.Table, attributes: Attributes, validation: bool) -> list[Case]:
+    """The one case of a split, or one for each week; for validation, of what the split would train on."""
+
+    def cuts_of(ratings: pa.Table) -> list[splits.Split]:
+        if split == "rolling-weeks":
+            return list(splits.rolling(ratings, days=7, periods=8))
+        return [splits.by_name("last" if split == "last-10pct" else split, ratings, seed)]
+
+    cuts = cuts_of(ratings)
+    if validation:
+        ratings = cuts[0].train
+        cuts = cuts_of(ratings)
     return [Case(split, seed, ratings, attributes, cut.train, cut.test) for cut in cuts]
 
 
@@ -239,7 +253,7 @@ def run(results: Results, chosen: dict[str, Callable[[Case], Found]], given: arg
     missing: set[str] = set()
     for split in given.split:
         for seed in range(given.seeds):
-            parts = cases(split, seed, ratings, Attributes(found.users, found.movies))
+            parts = cases(split, seed, ratings, Attributes(found.users, found.movies), given.validation)
             for name, model in chosen.items():
                 if wanted(split, name, seed) and name not in missing and (split, name, seed) not in results.known:
                     began = time.perf_counter()
@@ -256,7 +270,7 @@ def run(results: Results, chosen: dict[str, Callable[[Case], Found]], given: arg
 
 def wanted(split: str, model: str, seed: int) -> bool:
     """Whether a model is run on a split with a seed."""
-    if split == "rolling-weeks" and model not in {*config.RECIPES, *BASELINES, *WEEKLY}:
+    if split == "rolling-weeks" and model.split(" ")[0] not in config.RECIPES and model not in {*BASELINES, *WEEKLY}:
         return False
     return split == "random" or seed == 0 or model not in WITHOUT_CHANCE
 
@@ -280,20 +294,25 @@ def main() -> None:
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=list(SPLITS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these models only")
+    parser.add_argument("--validation", action="store_true", help="measure on a part of what would be trained on")
+    parser.add_argument("--change", nargs="+", default=[], metavar="NAME=VALUE", help="hyper-parameters to try")
     parser.add_argument("--results", type=Path, help="a file of JSON lines to go on with")
     given = parser.parse_args()
-    models, results = all_models(), Results(given.results, given.data.name)
+    changes = {name: literal_eval(value) for name, value in (change.split("=", 1) for change in given.change)}
+    models = all_models(changes)
+    results = Results(given.results, f"{given.data.name}{' validation' * given.validation}")
     names = [*models, *sorted({model for _, model, _ in results.known} - set(models))]
-    if unknown := sorted(set(given.only or []) - set(names)):
+    if unknown := sorted(set(given.only or []) - {*names, *config.RECIPES}):
         parser.error(f"no model is called {', '.join(unknown)}; there are: {', '.join(names)}")
-    names = [name for name in names if name in (given.only or names)]
+    asked = given.only or names
+    names = [name for name in names if name in asked or name.split(" ")[0] in asked]
     run(results, {name: model for name, model in models.items() if name in names}, given)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for split in given.split:
         rows = {name: results.summary(split, name, given.seeds) for name in names}
         figures[split] = {name: row for name, row in rows.items() if row["seeds"]}
-        print(table(given.data.name, split, figures[split]), end="\n\n")
-    print(json.dumps({"benchmark": "quality", "data": given.data.name, "figures": figures}))
+        print(table(results.data, split, figures[split]), end="\n\n")
+    print(json.dumps({"benchmark": "quality", "data": results.data, "figures": figures}))
 
 
 if __name__ == "__main__":
