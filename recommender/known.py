@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recommender.evaluate import damped
 from recommender.ranking import good
 from recommender.schema import DAY
 from recommender.vocabulary import Vocabulary
@@ -128,34 +127,6 @@ def known(
 def row_starts(rows: NDArray[np.int32], size: int) -> NDArray[np.int64]:
     """Where each of `size` rows starts among the sorted `rows`, and where the last ends, shape (size + 1,)."""
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
-
-
-def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.float32]:
-    """Log ratio of a movie's recent to its overall share of good ratings, shape (periods + 1, movie rows).
-
-    Recent, in row p, are the ratings before period p; the last row is the present. Their counts decay with `mean_life`, in
-    days, and `prior` ratings, spread as overall, are added to them.
-    """
-    liked = known.good
-    movies, periods = known.movies.rows, known.periods
-    overall = np.bincount(known.movie[liked], minlength=movies) + 0.5
-    overall /= overall.sum()
-    order = np.argsort(known.period[liked], kind="stable")
-    period, movie = known.period[liked][order], known.movie[liked][order]
-    bounds = np.searchsorted(period, np.arange(periods + 1))
-    recent, fade = np.zeros(movies), np.exp(-known.period_days / mean_life)
-    found = np.zeros((periods + 1, movies), np.float32)
-    for now in range(periods + 1):
-        found[now] = np.log((recent + prior * overall) / (recent.sum() + prior) / overall)
-        if now < periods:
-            recent = recent * fade + np.bincount(movie[bounds[now] : bounds[now + 1]], minlength=movies)
-    return found
-
-
-def surprise(known: Known) -> NDArray[np.float32]:
-    """Stars above the damped mean of the movie, shape (R,): nothing of the user's other ratings is in it."""
-    above = known.stars - known.stars.mean(dtype=np.float64)
-    return (above - damped(known.movie, above, known.movies.rows)[known.movie]).astype(np.float32)
 
 
 _Parts = list[tuple[NDArray[np.int32], NDArray[np.str_]]]

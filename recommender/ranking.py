@@ -248,7 +248,7 @@ def paired(
 
     `user` (rows,) numbers from 0 whose row each is: the rows of one are drawn together, for they are not independent.
     """
-    sums, counts = np.bincount(user, a - b)[:, None], np.bincount(user)[:, None].astype(np.float64)
+    sums, counts = np.bincount(user, a - b).astype(np.float64)[:, None], np.bincount(user)[:, None].astype(np.float64)
     low, high = intervals(sums, counts, seed, resamples)
     return float(np.mean(a - b)), float(low[0]), float(high[0])
 

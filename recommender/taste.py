@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.known import Known, row_starts
+from recommender.sparse import product
 from recommender.tensorflow import tf
 
 _UNOBSERVED = 4.0
@@ -132,5 +133,5 @@ def _ratings(known: Known) -> Any:
 
 
 def _times(sparse: Any, dense: Floats, transposed: bool = False) -> Floats:
-    product: Floats = tf.sparse.sparse_dense_matmul(sparse, tf.constant(dense), adjoint_a=transposed).numpy()
-    return product
+    found: Floats = product(sparse, tf.constant(dense), transposed).numpy()
+    return found

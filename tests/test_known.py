@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recommender import known as facts
 from recommender.known import Attributes, Known, known
 from recommender.vocabulary import Vocabulary
 from tests import small
@@ -40,27 +39,6 @@ def test_good_is_three_quarters_up_the_scale() -> None:
     assert of(small.ratings([1, 1], [1, 2], [1, 5])).good_from == 4
     assert of(small.ratings([1, 1], [1, 2], [0.5, 5])).good_from == 3.875
     assert of(small.ratings([1, 1], [1, 2], [3, 3])).good_from == 3
-
-
-def test_the_trend_is_the_log_of_recent_over_overall_share_of_good_ratings() -> None:
-    # movie 1: good on days 0 and 1; movie 2: good on day 1; a poor rating of movie 2 on day 0 does not count
-    found = of(small.ratings([1, 2, 3, 4], [1, 1, 2, 2], [5, 5, 5, 1], days=[0, 1, 1, 0]))
-    trend = facts.trend(found, mean_life=2.0, prior=4.0)
-    overall = np.array([0.5, 2.5, 1.5]) / 4.5
-    fade = np.exp(-1 / 2)
-    day_1 = (np.array([0, 1, 0]) + 4 * overall) / (1 + 4)
-    present = (np.array([0, fade + 1, 1]) + 4 * overall) / (fade + 2 + 4)
-    assert trend.shape == (3, 3)
-    np.testing.assert_allclose(trend[0], 0, atol=1e-6)
-    np.testing.assert_allclose(trend[1], np.log(day_1 / overall), atol=1e-6)
-    np.testing.assert_allclose(trend[2], np.log(present / overall), atol=1e-6)
-
-
-def test_surprise_knows_nothing_of_the_users_other_ratings() -> None:
-    found = of(small.ratings([1, 1, 2], [1, 2, 1], [5, 3, 4]))
-    mean, of_movie_1, of_movie_2 = 4.0, (1 + 0) / (2 + 5), -1 / (1 + 5)
-    expected = [5 - mean - of_movie_1, 3 - mean - of_movie_2, 4 - mean - of_movie_1]
-    np.testing.assert_allclose(facts.surprise(found), expected, atol=1e-6)
 
 
 def test_features_are_words_whose_squares_add_up_to_one_for_each_kind() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from recommender.config import recipe
 from recommender.known import Attributes, Known, Names, known
+from recommender.models import towers
 from recommender.models.towers import Towers, build
 from recommender.tensorflow import tf
 from recommender.vocabulary import Vocabulary
@@ -156,3 +157,21 @@ def test_a_rating_is_predicted_without_itself_while_training() -> None:
         loss = model.compute_loss({"users": tf.constant([1, 2]), "seed": tf.constant([0, 0])})
     gradient = tf.convert_to_tensor(tape.gradient(loss, model.stars["rated"])).numpy()
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+def test_choices_told_from_those_of_the_batch_are_learned_as_from_the_whole_catalogue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Everybody is in the batch, so that nearly all movies are chosen by someone: the two losses are nearly one."""
+    facts = facts_of(two_camps())
+    model, users = fresh(facts), tf.range(1, 61)
+    ratings = model._ratings_of(users)
+    whole = float(model._choice_loss(users, *ratings, tf.constant([1, 1])))
+    monkeypatch.setattr(towers, "_WHOLE", 10)
+    assert float(model._choice_loss(users, *ratings, tf.constant([1, 1]))) == pytest.approx(whole, rel=0.02)
+    camps = learned(facts)
+    remembered(camps, facts)
+    grid = scores(camps, [1, 2], 40)
+    odd, even = grid[:, 0::2].mean(axis=1), grid[:, 1::2].mean(axis=1)
+    assert odd[0] > even[0] + 1
+    assert even[1] > odd[1] + 1

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from recommender import taste
 from recommender.config import ModelConfig
-from recommender.known import Known, Names, surprise, trend
+from recommender.facts import looked_up
+from recommender.known import Known, Names
+from recommender.sparse import gather, product
 from recommender.tensorflow import tf, tfrs
 
 _CLOSED = -1e9
@@ -26,6 +28,8 @@ _NEWEST = 5.0
 _POPULAR, _SOON = 0.6, 10.0
 """How much a movie's popularity counts for those who have rated many: taste leans to what is popular, too, and the two
 together would list it twice over. For strangers it counts in full, and half way at `_SOON` ratings."""
+_WHOLE = 8192
+"""Movies up to which choices are told from the whole catalogue; from the movies chosen in the batch where there are more."""
 _PRIORS = {
     "user": (0.05, 0.3),
     "movie": (0.1, 0.3),
@@ -79,29 +83,10 @@ class Towers(tfrs.models.Model):
 
         `trained_users` (users.rows,) and `trained_movies` (movies.rows,) are the rows they had in training, 0 for new ones.
         """
-        good = known.good
-        chosen = np.bincount(known.movie[good], minlength=known.movies.rows) + 0.5
-        rated = np.bincount(known.movie, minlength=known.movies.rows)
-        n = np.diff(known.starts)
-        arrays = {
-            "starts": known.starts.astype(np.int64),
-            "user": known.user,
-            "movie": known.movie,
-            "value": known.stars,
-            "surprise": surprise(known)[:, None],
-            "good": good.astype(np.float32),
-            "period": known.period,
-            "trained_users": np.where(n > 0, trained_users, 0).astype(np.int32),
-            "trained_movies": trained_movies.astype(np.int32),
-            "user_scale": (np.maximum(n, 1) ** -0.5).astype(np.float32)[:, None],
-            "movie_scale": (np.maximum(rated, 1) ** -0.5).astype(np.float32)[:, None],
-            "user_side": known.user_features.dense(),
-            "movie_side": known.movie_features.dense(),
-            "log_share": np.log(chosen / chosen.sum()).astype(np.float32),
-            "trend": trend(known, self.config.trend_days),
-            "open": rated > 0,
-        }
-        self.facts = {name: tf.constant(array) for name, array in arrays.items()}
+        facts = looked_up(known, trained_users, trained_movies, self.config.trend_days)
+        self.facts = {name: tf.constant(array) for name, array in facts.items()}
+        shape = (known.movies.rows, self.stars["raters"].shape[0])
+        self.raters = tf.SparseTensor(self.facts["raters"], self.facts["rater_weights"], shape)
         self.movie_codes: Any = None
         self.user_tastes: Any = None
         self.movie_tastes: Any = None
@@ -126,13 +111,15 @@ class Towers(tfrs.models.Model):
         facts, stars = self.facts, self.stars
         movie, user = tf.gather(facts["movie"], at), tf.gather(facts["user"], at)
         side, own, history = self._user_parts(users, at, row)
-        part = self._history_part(at, movie)  # leave the rating to be predicted out of what predicts it
-        p = tf.gather(side + own + history, row) - part * tf.gather(facts["user_scale"], user)
-        rater = tf.gather(stars["raters"], tf.gather(facts["trained_users"], user))
-        q = tf.gather(self._movie_codes(), movie) - rater * tf.gather(facts["movie_scale"], movie)
-        cold = tf.cast(tf.random.stateless_uniform([tf.shape(at)[0], 1], seed) < _COLD, tf.float32)
-        p = (1 - cold) * p + cold * tf.gather(side, row)
-        predicted, value = self._rate(p, q), tf.gather(facts["value"], at)
+        # Leave the rating to be predicted out of what predicts it.
+        liked = gather(self._of_movies(stars["surprise"]), movie) * tf.gather(facts["surprise"], at)[:, None]
+        part = gather(self._of_movies(stars["rated"]), movie) + liked
+        rater = gather(gather(stars["raters"], tf.gather(facts["trained_users"], users)), row)
+        q = gather(self._movie_codes(), movie) - tf.gather(facts["as_rater"], at)[:, None] * rater
+        cold = tf.cast(tf.random.stateless_uniform([tf.shape(at)[0]], seed) < _COLD, tf.int64)
+        p = gather(tf.concat([side + own + history, side], 0), row + cold * tf.shape(users, tf.int64)[0])
+        p -= tf.cast(1 - cold, tf.float32)[:, None] * tf.gather(facts["user_scale"], user)[:, None] * part
+        predicted, value = self._rate(p, q), tf.gather(facts["stars"], at)
         count = tf.cast(tf.shape(at)[0], tf.float32)
         share = count / tf.cast(tf.shape(facts["movie"])[0], tf.float32)
         error = self.task(labels=value, predictions=predicted)
@@ -141,33 +128,56 @@ class Towers(tfrs.models.Model):
 
     def _choice_loss(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
         """The past of each user is cut off at random; what the user liked after the cut is to be told from all the rest."""
-        facts, size = self.facts, tf.shape(users)[0]
-        chance = [tf.random.stateless_uniform([size], seed + tf.constant([0, number])) for number in (1, 2, 3)]
-        movie, good = tf.gather(facts["movie"], at), tf.gather(facts["good"], at)
-        first = tf.gather(facts["starts"], users)
-        n = tf.cast(tf.gather(facts["starts"], users + 1) - first, tf.float32)
-        cut = tf.cast(tf.floor((0.05 + 0.9 * chance[0]) * n), tf.int64)
-        before = at - tf.gather(first, row) < tf.gather(cut, row)
-        kept = tf.random.stateless_uniform([tf.shape(at)[0]], seed + tf.constant([0, 4])) < tf.gather(
-            0.3 + 0.5 * chance[1], row
+        facts, choice = self.facts, self._choice_weights()
+        past, fade, now = self._cut(users, at, row, seed)
+        movie, target = tf.gather(facts["movie"], at), tf.gather(facts["good"], at) * (1 - past)
+        among, own = self._alternatives(tf.boolean_mask(movie, target > 0))
+        vectors = self._choice_users(choice, tf.size(users), row, at, past, fade)
+        vectors = tf.concat([vectors, tf.ones_like(vectors[:, :1])], 1)
+        logits = tf.matmul(vectors, gather(self._choice_movies(choice), among), transpose_b=True) + own
+        recent = tf.gather(tf.gather(facts["trend"], among, axis=1), tf.maximum(now, 0))
+        logits += choice["trend"] * recent * tf.cast(now >= 0, tf.float32)[:, None]
+        place = tf.tensor_scatter_nd_update(
+            tf.fill(tf.shape(facts["open"]), -1), among[:, None], tf.range(tf.size(among))
         )
-        timely = chance[2] < self.config.timely
-        past = tf.cast(tf.where(tf.gather(timely, row), before, kept), tf.float32)
-        age = tf.cast(tf.gather(cut, row) - 1 - (at - tf.gather(first, row)), tf.float32)
-        fade = tf.where(tf.gather(timely, row) & before, tf.exp(-age / _NEWEST), 0.0)
-        now = tf.gather(facts["period"], tf.minimum(first + cut, tf.shape(facts["period"], tf.int64)[0] - 1))
-        recent = tf.gather(facts["trend"], now) * tf.cast(timely, tf.float32)[:, None]
-        choice = self._choice_weights()
-        vectors = self._of_movies(choice["movie"])
-        logits = tf.matmul(self._choice_users(choice, size, row, movie, good, past, fade), vectors, transpose_b=True)
-        logits += self._of_movies(choice["bias"]) + facts["log_share"] + choice["trend"] * recent
-        cell = tf.stack([tf.cast(row, tf.int32), movie], axis=1)
-        logits = tf.tensor_scatter_nd_add(tf.where(facts["open"], logits, _CLOSED), cell, past * _CLOSED)
-        target = good * (1 - past)
-        likely = tf.gather_nd(tf.nn.log_softmax(logits), cell)
-        loss = -tf.reduce_sum(tf.where(target > 0, likely, 0.0)) / tf.maximum(tf.reduce_sum(target), 1.0)
+        cell = tf.stack([tf.cast(row, tf.int32), tf.gather(place, movie)], axis=1)
+        inside = cell[:, 1] >= 0
+        marks = tf.scatter_nd(tf.boolean_mask(cell, inside), tf.boolean_mask(target - past, inside), tf.shape(logits))
+        logits, labels = logits + _CLOSED * tf.nn.relu(-marks), tf.nn.relu(marks)
+        wanted = tf.reduce_sum(labels, axis=1)
+        missed = tf.nn.softmax_cross_entropy_with_logits(labels / tf.maximum(wanted, 1.0)[:, None], logits)
+        loss = tf.reduce_sum(wanted * missed) / tf.maximum(tf.reduce_sum(wanted), 1.0)
         penalties = [tf.reduce_sum(weight**2) for name, weight in choice.items() if name != "trend"]
         return loss + self.config.l2 / 2 * tf.add_n(penalties)
+
+    def _cut(self, users: Any, at: Any, row: Any, seed: Any) -> tuple[Any, Any, Any]:
+        """Which ratings (R,) are past to their user, how new they are there, and the present (U,), -1 for out of order."""
+        facts = self.facts
+        chance = [
+            tf.random.stateless_uniform([tf.size(users)], seed + tf.constant([0, number])) for number in (1, 2, 3)
+        ]
+        first = tf.gather(facts["starts"], users)
+        n = tf.gather(facts["starts"], users + 1) - first
+        cut = tf.cast(tf.floor((0.05 + 0.9 * chance[0]) * tf.cast(n, tf.float32)), tf.int64)
+        age = tf.gather(first + cut, row) - 1 - at
+        drawn = tf.random.stateless_uniform([tf.size(at)], seed + tf.constant([0, 4]))
+        kept = drawn < tf.gather(0.3 + 0.5 * chance[1], row)
+        timely = chance[2] < self.config.timely
+        ordered = tf.gather(timely, row)
+        past = tf.cast(tf.where(ordered, age >= 0, kept), tf.float32)
+        fade = tf.where(ordered & (age >= 0), _fade(age), 0.0)
+        now = tf.gather(facts["period"], tf.minimum(first + cut, tf.size(facts["period"], tf.int64) - 1))
+        return past, fade, tf.where(timely, now, -1)
+
+    def _alternatives(self, chosen: Any) -> tuple[Any, Any]:
+        """The movies (K,) that choices are told from, and the terms of their logits that are known."""
+        facts = self.facts
+        if facts["open"].shape[0] <= _WHOLE:
+            return tf.range(facts["open"].shape[0]), tf.where(facts["open"], facts["log_share"], _CLOSED)
+        among, _ = tf.unique(chosen)
+        share = tf.gather(facts["log_share"], among)
+        met = -tf.math.expm1(tf.cast(tf.size(chosen), tf.float32) * tf.math.log1p(-tf.exp(share)))
+        return among, share - tf.math.log(met)
 
     def call(self, features: dict[str, Any]) -> Any:
         """Predicted ratings (B,) of the pairs (B,)."""
@@ -181,11 +191,10 @@ class Towers(tfrs.models.Model):
         A user without ratings is listed by choice alone, whatever the blend: what is popular of late.
         """
         at, row = self._ratings_of(users)
-        movie, good = tf.gather(self.facts["movie"], at), tf.gather(self.facts["good"], at)
         weights = self._choice_weights()
         ends = tf.gather(self.facts["starts"], users + 1)
-        fade = tf.exp(-tf.cast(tf.gather(ends, row) - 1 - at, tf.float32) / _NEWEST)
-        choice = self._choice_users(weights, tf.shape(users)[0], row, movie, good, tf.ones_like(good), fade)
+        fade = _fade(tf.gather(ends, row) - 1 - at)
+        choice = self._choice_users(weights, tf.size(users), row, at, tf.ones_like(fade), fade)
         stars = self._star_users(users)[:, :-1]
         parts = [(choice, True), (tf.gather(self.user_tastes, users), False), (stars, True)]
         blend = tf.constant([self.blend], tf.float32)
@@ -202,9 +211,9 @@ class Towers(tfrs.models.Model):
     def encode_movies(self, movies: Any) -> Any:
         """The movies' vectors, with their own terms as of the present, shape (M, d + t + r + k + 3)."""
         choice = self._choice_weights()
-        own = self._of_movies(choice["bias"]) + choice["trend"] * self.facts["trend"][-1]
-        popularity = self.facts["log_share"][:, None]
-        parts = [self._of_movies(choice["movie"]), own[:, None], self.movie_tastes, self.movie_codes, popularity]
+        codes, recent = self._choice_movies(choice), self.facts["trend"][-1][:, None]
+        own = codes[:, -1:] + choice["trend"] * recent
+        parts = [codes[:, :-1], own, self.movie_tastes, self.movie_codes, self.facts["log_share"][:, None]]
         return tf.gather(tf.concat(parts, axis=1), movies)
 
     def score_grid(self, user_codes: Any, movie_codes: Any) -> Any:
@@ -213,52 +222,57 @@ class Towers(tfrs.models.Model):
 
     def _of_movies(self, weights: Any) -> Any:
         """Trained weights of the movies that are known now; 0 for new ones."""
-        return tf.gather(weights, self.facts["trained_movies"])
+        return gather(weights, self.facts["trained_movies"])
 
     def _ratings_of(self, users: Any) -> tuple[Any, Any]:
         at = tf.ragged.range(tf.gather(self.facts["starts"], users), tf.gather(self.facts["starts"], users + 1))
         return at.flat_values, at.value_rowids()
 
+    def _sums(self, size: Any, at: Any, row: Any, parts: list[tuple[Any, Any]]) -> list[Any]:
+        """For each part, weights (R,) and vectors by trained movie, sums over the ratings `at` of each row, (size, k)."""
+        cell = tf.stack([row, tf.gather(self.facts["trained_movie"], at)], axis=1)
+
+        def total(weights: Any, vectors: Any) -> Any:
+            shape = tf.stack([tf.cast(size, tf.int64), vectors.shape[0]])
+            return product(tf.SparseTensor(cell, weights, shape), vectors)
+
+        return [total(*part) for part in parts]
+
     def _choice_weights(self) -> dict[str, Any]:
         return {name: _PACE * weight for name, weight in self._choice.items()}
 
-    def _choice_users(
-        self, choice: dict[str, Any], size: Any, row: Any, movie: Any, good: Any, past: Any, fade: Any
-    ) -> Any:
-        trained = tf.gather(self.facts["trained_movies"], movie)
-        liked, other = (past * good)[:, None], (past * (1 - good))[:, None]
-        parts = liked * tf.gather(choice["good"], trained) + other * tf.gather(choice["poor"], trained)
-        count = tf.math.unsorted_segment_sum(past, row, size)[:, None]
-        whole = tf.math.unsorted_segment_sum(parts, row, size) / tf.sqrt(tf.maximum(count, 1.0))
-        newest = tf.math.unsorted_segment_sum(fade[:, None] * tf.gather(choice["newest"], trained), row, size)
-        return choice["start"] + whole + newest / _NEWEST**0.5
+    def _choice_movies(self, choice: dict[str, Any]) -> Any:
+        """Vector and bias of every movie, (movies.rows, d + 1)."""
+        return self._of_movies(tf.concat([choice["movie"], choice["bias"][:, None]], 1))
 
-    def _history_part(self, at: Any, movie: Any) -> Any:
-        trained = tf.gather(self.facts["trained_movies"], movie)
-        liked = tf.gather(self.facts["surprise"], at) * tf.gather(self.stars["surprise"], trained)
-        return tf.gather(self.stars["rated"], trained) + liked
+    def _choice_users(self, choice: dict[str, Any], size: Any, row: Any, at: Any, past: Any, fade: Any) -> Any:
+        good = tf.gather(self.facts["good"], at)
+        parts = [(past * good, choice["good"]), (past * (1 - good), choice["poor"]), (fade, choice["newest"])]
+        liked, other, newest = self._sums(size, at, row, parts)
+        count = tf.math.unsorted_segment_sum(past, row, size)[:, None]
+        return choice["start"] + (liked + other) / tf.sqrt(tf.maximum(count, 1.0)) + newest / _NEWEST**0.5
 
     def _user_parts(self, users: Any, at: Any, row: Any) -> tuple[Any, Any, Any]:
         """What attributes, id and history say of each user, (U, k + 1) each."""
-        own = tf.gather(self.stars["user"], tf.gather(self.facts["trained_users"], users))
+        own = gather(self.stars["user"], tf.gather(self.facts["trained_users"], users))
         side = tf.matmul(tf.gather(self.facts["user_side"], users), self.stars["user_side"])
-        part = self._history_part(at, tf.gather(self.facts["movie"], at))
-        history = tf.math.unsorted_segment_sum(part, row, tf.shape(users)[0])
-        return side, own, history * tf.gather(self.facts["user_scale"], users)
+        liked = tf.gather(self.facts["surprise"], at)
+        parts = [(tf.ones_like(liked), self.stars["rated"]), (liked, self.stars["surprise"])]
+        history = tf.add_n(self._sums(tf.size(users), at, row, parts))
+        return side, own, history * tf.gather(self.facts["user_scale"], users)[:, None]
 
     def _star_users(self, users: Any) -> Any:
         return tf.add_n(self._user_parts(users, *self._ratings_of(users)))
 
     def _movie_codes(self) -> Any:
         """Id, attributes and raters of every movie, (movies.rows, k + 1)."""
-        rater = tf.gather(self.stars["raters"], tf.gather(self.facts["trained_users"], self.facts["user"]))
-        movies = tf.shape(self.facts["trained_movies"])[0]
-        raters = tf.math.unsorted_segment_sum(rater, self.facts["movie"], movies)
+        raters = product(self.raters, self.stars["raters"])
         side = tf.matmul(self.facts["movie_side"], self.stars["movie_side"])
-        return self._of_movies(self.stars["movie"]) + side + raters * self.facts["movie_scale"]
+        return self._of_movies(self.stars["movie"]) + side + raters
 
     def _rate(self, p: Any, q: Any) -> Any:
-        return self.mean + tf.reduce_sum(p[:, :-1] * q[:, :-1], axis=1) + p[:, -1] + q[:, -1]
+        of_bias = tf.one_hot(self.config.stars_dimension, self.config.stars_dimension + 1)
+        return self.mean + tf.linalg.matvec(p * q, 1 - of_bias) + tf.linalg.matvec(p + q, of_bias)
 
     def _deviation(self, name: str) -> Any:
         factors, bias = _PRIORS[name]
@@ -271,6 +285,11 @@ def _normal(name: str, shape: tuple[int, int], deviation: float = 0.05, bias: bo
     if not name.endswith("_side"):
         start[:1] = 0
     return tf.Variable(np.hstack([start, np.zeros((shape[0], 1), np.float32)]) if bias else start, name=name)
+
+
+def _fade(age: Any) -> Any:
+    """Weight of a rating among a user's newest; of age 0 is the newest of all."""
+    return tf.exp(-tf.cast(age, tf.float32) / _NEWEST)
 
 
 def build(config: ModelConfig, users: int, movies: int, names: Names) -> Towers:

@@ -1,0 +1,94 @@
+"""What the towers look up of what is known: arrays by user, movie, rating and period."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recommender.evaluate import damped
+from recommender.known import Known
+
+_RATERS = 1 << 22
+"""Raters of all movies that a step of training looks up. Where there are more, movies with many have some left out."""
+
+
+def looked_up(
+    known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32], trend_days: float
+) -> dict[str, NDArray[Any]]:
+    """By user (users.rows,), movie (movies.rows,) or rating (R,), unless it says otherwise.
+
+    `trained_users` (users.rows,) and `trained_movies` (movies.rows,) are the rows they had in training, 0 for new ones.
+    """
+    good, n = known.good, np.diff(known.starts)
+    chosen = np.bincount(known.movie[good], minlength=known.movies.rows) + 0.5
+    trained = np.where(n > 0, trained_users, 0).astype(np.int64)
+    raters, counts = some_raters(known, _RATERS)
+    movie_scale = (np.maximum(counts, 1) ** -0.5).astype(np.float32)
+    return {
+        "starts": known.starts,
+        "user": known.user,
+        "movie": known.movie,
+        "trained_movie": trained_movies[known.movie].astype(np.int64),
+        "stars": known.stars,
+        "surprise": surprise(known),
+        "good": good.astype(np.float32),
+        "period": known.period,
+        "trained_users": trained,
+        "trained_movies": trained_movies,
+        "raters": np.stack([known.movie[raters], trained[known.user[raters]]], axis=1),  # movie, user: (raters, 2)
+        "rater_weights": movie_scale[known.movie[raters]],  # (raters,)
+        "as_rater": np.isin(np.arange(len(known.user)), raters) * movie_scale[known.movie],
+        "user_side": known.user_features.dense(),  # (users.rows, features)
+        "movie_side": known.movie_features.dense(),
+        "user_scale": (np.maximum(n, 1) ** -0.5).astype(np.float32),
+        "log_share": np.log(chosen / chosen.sum()).astype(np.float32),
+        "trend": trend(known, trend_days),  # (periods + 1, movies.rows)
+        "open": np.bincount(known.movie, minlength=known.movies.rows) > 0,
+    }
+
+
+def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.float32]:
+    """Log ratio of a movie's recent to its overall share of good ratings, shape (periods + 1, movie rows).
+
+    Recent, in row p, are the ratings before period p; the last row is the present. Their counts decay with `mean_life`, in
+    days, and `prior` ratings, spread as overall, are added to them.
+    """
+    liked = known.good
+    movies, periods = known.movies.rows, known.periods
+    overall = np.bincount(known.movie[liked], minlength=movies) + 0.5
+    overall /= overall.sum()
+    order = np.argsort(known.period[liked], kind="stable")
+    period, movie = known.period[liked][order], known.movie[liked][order]
+    bounds = np.searchsorted(period, np.arange(periods + 1))
+    recent, fade = np.zeros(movies), np.exp(-known.period_days / mean_life)
+    found = np.zeros((periods + 1, movies), np.float32)
+    for now in range(periods + 1):
+        found[now] = np.log((recent + prior * overall) / (recent.sum() + prior) / overall)
+        if now < periods:
+            recent = recent * fade + np.bincount(movie[bounds[now] : bounds[now + 1]], minlength=movies)
+    return found
+
+
+def some_raters(known: Known, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """At most `most` ratings, by movie, and how many there are of each, shape (movies.rows,).
+
+    Movies with more than their share have theirs thinned out evenly to one number, the largest that fits.
+    """
+    order = np.argsort(known.movie, kind="stable")
+    counts = np.bincount(known.movie, minlength=known.movies.rows)
+    fewest, largest = 0, int(counts.max(initial=0))
+    while fewest < largest:
+        middle = (fewest + largest + 1) // 2
+        fits = int(np.minimum(counts, middle).sum()) <= most
+        fewest, largest = (middle, largest) if fits else (fewest, middle - 1)
+    kept = np.minimum(counts, fewest)
+    movie = known.movie[order]
+    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[movie]
+    share = kept[movie], counts[movie]
+    return order[rank * share[0] // share[1] != (rank - 1) * share[0] // share[1]], kept
+
+
+def surprise(known: Known) -> NDArray[np.float32]:
+    """Stars above the damped mean of the movie, shape (R,): nothing of the user's other ratings is in it."""
+    above = known.stars - known.stars.mean(dtype=np.float64)
+    return (above - damped(known.movie, above, known.movies.rows)[known.movie]).astype(np.float32)
