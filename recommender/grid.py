@@ -1,4 +1,4 @@
-"""The scores of a model for all of some movies, in tiles that stay in cache: compiled once, the same arithmetic for all."""
+"""The scores of a model for all of some movies: one matrix product, or tiles that stay in cache, compiled once."""
 
 from typing import Any
 
@@ -6,30 +6,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.tensorflow import tf
+from recommender.vocabulary import UNKNOWN
 
 GROUP = 16
-"""Users in one call of the compiled grid. Blocks are whole groups, so the same users always meet the same arithmetic
-and the result does not depend on the size of a block, not even in the last bit."""
+"""Users are scored in multiples of this, so that the same users always meet the same arithmetic: a matrix product treats
+the rows left over by its blocks in another way. The result does not depend on the size of a block, on the CPUs that were
+tried not even in the last bit."""
 TILE = 512
 """Movies in one tile of the grid: with GROUP it keeps the hidden layer of a model in the processor's cache."""
+RUN = 64
+"""Neighbouring movies of which `best` looks at the highest score only, at first."""
 
 
 class Grid:
-    """The scores of a model for all of some movies; the same users and movies always meet the same arithmetic."""
+    """A model and the movies that it is to score."""
 
     def __init__(self, model: Any, movie_rows: NDArray[np.int32]) -> None:
-        self.model, self.movies = model, len(movie_rows)
-        tiles = -(-self.movies // TILE)
-        padded = np.zeros(tiles * TILE, np.int32)
-        padded[: self.movies] = movie_rows
+        self.model, step = model, RUN if model.factored else TILE
+        self.width = -(-len(movie_rows) // step) * step
+        padded = np.full(self.width, UNKNOWN, np.int32)
+        padded[: len(movie_rows)] = movie_rows
+        listed = tf.constant(padded != UNKNOWN)
         codes = model.encode_movies(tf.constant(padded))  # (M', g)
-        self.tiles = tf.reshape(codes, [tiles, TILE, codes.shape[-1]])
-        self.compiled = tf.function(self._group, jit_compile=True)
+        if model.factored:
+            codes = tf.where(listed[:, None], codes, 0.0)
+            self.longest = tf.reduce_max(tf.norm(codes, axis=1))
+            never = tf.where(listed, 0.0, -np.inf)[:, None]
+            self.codes = tf.concat([codes, never], axis=1)
+        else:
+            self.listed = listed
+            self.tiles = tf.reshape(codes, [-1, TILE, codes.shape[-1]])
+            self.compiled = tf.function(self._group, jit_compile=True)
 
-    def scores(self, groups: list[Any]) -> Any:
-        """Scores (U', M) of groups of GROUP user rows each."""
-        parts = [self.compiled(self.model.encode_users(group)) for group in groups]
-        return tf.concat(parts, axis=0)[:, : self.movies]
+    def scores(self, user_codes: Any) -> tuple[Any, Any]:
+        """Scores (U, M') of a multiple of GROUP users, and which of them (U,) have one that is not finite.
+
+        M' is M filled up; -inf stands for what fills it, and for movies that the model does not know.
+        """
+        if self.model.factored:
+            broken = ~(
+                tf.norm(user_codes, axis=1) * self.longest < 1e38
+            )  # no product is larger than that of the lengths
+            user_codes = tf.concat([user_codes, tf.ones_like(user_codes[:, :1])], axis=1)
+            return self.model.score_grid(user_codes, self.codes), broken
+        groups = [self.compiled(user_codes[at : at + GROUP]) for at in range(0, user_codes.shape[0], GROUP)]
+        scores = tf.concat(groups, axis=0)
+        broken = tf.reduce_any(~tf.math.is_finite(scores) & self.listed, axis=1)
+        return tf.where(self.listed, scores, -np.inf), broken
 
     def _group(self, user_codes: Any) -> Any:
         """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
@@ -40,8 +63,23 @@ class Grid:
         return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
 
 
-def groups_of(rows: NDArray[np.int32]) -> list[Any]:
-    """User rows (U,) in groups of GROUP, the last filled up with row 0."""
+def best(scores: Any, n: int) -> tuple[Any, Any]:
+    """The `n` highest of each row of scores (U, M'), and where they are, both (U, n); the lower place first among equals.
+
+    Only the `n` runs with the highest maxima can hold them: a score in any other has `n` before it.
+    """
+    runs = scores.shape[1] // RUN
+    if n >= runs:
+        return tf.math.top_k(scores, n)
+    by_run = tf.reshape(scores, [-1, runs, RUN])
+    chosen = tf.sort(tf.math.top_k(tf.reduce_max(by_run, axis=2), n).indices, axis=1)
+    near = tf.reshape(tf.gather(by_run, chosen, batch_dims=1), [-1, n * RUN])
+    highest, at = tf.math.top_k(near, n)
+    return highest, tf.gather(chosen, at // RUN, batch_dims=1) * RUN + at % RUN
+
+
+def whole_groups(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """User rows (U,), filled up with row 0 to a multiple of GROUP."""
     padded = np.zeros(-(-len(rows) // GROUP) * GROUP, np.int32)
     padded[: len(rows)] = rows
-    return [tf.constant(padded[at : at + GROUP]) for at in range(0, len(padded), GROUP)]
+    return padded

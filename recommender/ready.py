@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender.grid import Grid, groups_of
+from recommender.grid import Grid, whole_groups
 from recommender.ranking import Scorer
 from recommender.tensorflow import tf
 from recommender.vocabulary import UNKNOWN, Vocabulary
@@ -46,9 +46,11 @@ class Ready:
 
         def score(users: pa.Array) -> NDArray[np.float32]:
             known = self.users.encode(users)
-            found = np.array(grid.scores(groups_of(known))[: len(users)], np.float32)
-            found[~self.scores(known)] = 0
-            found[:, rows == UNKNOWN] = -np.inf
+            scores, broken = grid.scores(self.model.encode_users(tf.constant(whole_groups(known))))
+            found = np.array(scores[: len(users), : len(rows)], np.float32)
+            found[broken.numpy()[: len(users)]] = np.nan
+            strange = ~self.scores(known)
+            found[strange] = np.where(rows == UNKNOWN, -np.inf, 0)
             return found
 
         return score

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from recommender import schema
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
-from recommender.grid import GROUP, Grid, groups_of
+from recommender.grid import GROUP, Grid, best, whole_groups
 from recommender.ranking import Rows
 from recommender.ready import Ready
 from recommender.tensorflow import tf
-from recommender.vocabulary import UNKNOWN
 
 _BYTES_PER_PAIR = 16
 """Score, masked copy, finite test and top-N's own working space."""
+_CACHED = 1 << 24
+"""Pairs in a block that a CPU is fastest with: 64 MiB of scores."""
+_RATED = 16 * GROUP
+"""Users whose lists are rated at once."""
 _LARGEST_GRID = 2**31 - 1
 """TensorFlow's kernels index with 32 bits."""
 
@@ -67,7 +70,8 @@ def history(
 def block_users(candidates: int, memory: int | None = None) -> int:
     """How many users to score at once within `memory` bytes (default: what the device has to spare)."""
     budget = _spare_memory() if memory is None else memory
-    users = min(budget // (_BYTES_PER_PAIR * candidates), _LARGEST_GRID // candidates, 16384)
+    most = _LARGEST_GRID if tf.config.list_physical_devices("GPU") else _CACHED
+    users = min(budget // (_BYTES_PER_PAIR * candidates), most // candidates, 16384)
     return max(GROUP, users // GROUP * GROUP)
 
 
@@ -109,48 +113,51 @@ class _Scorer:
         self.ready, self.candidates = ready, candidates
         self.wanted, self.n = n, min(n, len(candidates))
         self.movie_rows = candidates.rows(ready.movies, ready.movie_key)
-        self.known = self.movie_rows != UNKNOWN  # (M,)
-        self.popularity = tf.constant(np.log1p(candidates.n_ratings), tf.float32)  # (M,)
         self.grid = Grid(ready.model, self.movie_rows)
-        self.select = tf.function(self._select, reduce_retracing=True)
+        popular = np.full(self.grid.width, -np.inf, np.float32)
+        popular[: len(candidates)] = np.log1p(candidates.n_ratings)
+        self.popularity = tf.constant(popular)  # (M',)
+        self.choose = tf.function(self._choose, reduce_retracing=True) if ready.model.factored else self._choose
         self.rate = tf.function(ready.model.call, reduce_retracing=True)
 
     def block(self, seen: History, start: int, stop: int) -> Block:
-        """Score users `start:stop`; the block is padded to whole groups by repeating row 0."""
+        """Score users `start:stop`."""
+        rows = whole_groups(self.ready.users.encode(seen.users[start:stop]))
         count = stop - start
-        rows = np.zeros(-(-count // GROUP) * GROUP, np.int32)
-        rows[:count] = self.ready.users.encode(seen.users[start:stop])
-        groups = groups_of(rows)
-        scores = self.grid.scores(groups)  # (U', M)
         user = np.repeat(np.arange(count), np.diff(seen.starts[start : stop + 1]))
         rated = np.stack([user, seen.positions[seen.starts[start] : seen.starts[stop]]], axis=1).astype(np.int32)
-        strange = ~self.ready.scores(rows[:count])
-        best, at, broken = self.select(scores[:count], tf.constant(strange), tf.constant(rated))
-        if int(broken):
-            raise NonFiniteScores(int(broken))
-        at = at.numpy()
-        stars = self._predicted(groups, at, strange)
-        return self._as_block(seen, start, stop, best.numpy(), at, stars, self.ready.cold(rows[:count]))
+        strange = ~self.ready.scores(rows)
+        asked = tf.constant(strange) if strange[:count].any() else None
+        highest, at, broken = (
+            part.numpy()[:count] for part in self.choose(tf.constant(rows), asked, tf.constant(rated))
+        )
+        if broken.any():
+            raise NonFiniteScores(int(broken.sum()))
+        at = np.minimum(at, len(self.candidates) - 1)  # where a list is short, what follows is no movie
+        stars = self._predicted(rows, at, strange[:count])
+        return self._as_block(seen, start, stop, highest, at, stars, self.ready.cold(rows[:count]))
 
-    def _select(self, scores: Any, strange: Any, rated: Any) -> tuple[Any, Any, Any]:
-        """Best scores (U, n), their candidate positions (U, n), and how many users have a score that is not finite."""
-        scores = tf.where(strange[:, None], self.popularity[None, :], scores)
-        broken = tf.reduce_sum(tf.cast(tf.reduce_any(~tf.math.is_finite(scores), axis=1), tf.int32))
-        if not self.known.all():  # a model older than the movie: row 0 is not an opinion of it
-            scores = tf.where(strange[:, None] | self.known[None, :], scores, -np.inf)
+    def _choose(self, users: Any, strange: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """Best scores (U, n), their candidate positions (U, n), and which users (U,) have a score that is not finite.
+
+        `strange` (U,): whom the model cannot score; None where there is nobody. `rated` are cells (user, position).
+        """
+        scores, broken = self.grid.scores(self.ready.model.encode_users(users))
+        if strange is not None:
+            scores = tf.where(strange[:, None], self.popularity, scores)
+            broken &= ~strange
         masked = tf.tensor_scatter_nd_update(scores, rated, tf.fill(tf.shape(rated)[:1], -np.inf))
-        best, at = tf.math.top_k(masked, self.n)  # equal scores: the lower position first
-        return best, at, broken
+        return *best(masked, self.n), broken
 
-    def _predicted(self, groups: list[Any], at: NDArray[np.int32], strange: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _predicted(
+        self, rows: NDArray[np.int32], at: NDArray[np.int32], strange: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
         """Predicted stars (U, n) of the chosen movies; movie means for users whom the model cannot score."""
-        chosen = np.zeros((len(groups) * GROUP, self.n), np.int32)
+        chosen = np.zeros((len(rows), self.n), np.int32)
         chosen[: len(at)] = self.movie_rows[at]
         parts = [
-            self.rate(
-                {"user": tf.repeat(group, self.n), "movie": tf.constant(chosen[i * GROUP : (i + 1) * GROUP].ravel())}
-            )
-            for i, group in enumerate(groups)
+            self.rate({"user": np.repeat(rows[first : first + _RATED], self.n), "movie": part.ravel()})
+            for first, part in ((first, chosen[first : first + _RATED]) for first in range(0, len(rows), _RATED))
         ]
         stars = tf.concat(parts, axis=0).numpy().reshape(len(chosen), self.n)[: len(at)]
         stars = np.where(strange[:, None], self.candidates.mean_rating[at], stars)
@@ -161,13 +168,13 @@ class _Scorer:
         seen: History,
         start: int,
         stop: int,
-        best: NDArray[np.float32],
+        highest: NDArray[np.float32],
         at: NDArray[np.int32],
         stars: NDArray[np.float32],
         cold: NDArray[np.bool_],
     ) -> Block:
         users = seen.users[start:stop]
-        keep = best > -np.inf  # (U, n): seen movies sort last and are dropped
+        keep = highest > -np.inf  # (U, n): seen movies sort last and are dropped
         length = keep.sum(axis=1).astype(np.int16)
         user, rank = np.nonzero(keep)
         recommendations = pa.record_batch(
@@ -175,7 +182,7 @@ class _Scorer:
                 users.take(pa.array(user)),
                 pa.array((rank + 1).astype(np.int16)),
                 self.candidates.ids.take(pa.array(at[keep])),
-                pa.array(best[keep]),
+                pa.array(highest[keep]),
                 pa.array(stars[keep].astype(np.float32)),
                 pa.array(["model", "cold_user"]).take(pa.array(cold[user].astype(np.int8))),
             ],

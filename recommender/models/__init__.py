@@ -23,6 +23,8 @@ class Model(Protocol):
 
     solved: list[Any]
     """Variables that are stored with the trainable ones but solved for, not trained."""
+    factored: bool
+    """Whether `score_grid` is the product of the two encodings: all users and movies are then scored as one matrix product."""
 
     def call(self, features: dict[str, Any]) -> Any:
         """Predicted ratings, shape (B,), of the pairs `features["user"]`, `features["movie"]`, each (B,)."""

@@ -47,7 +47,7 @@ class Towers(tfrs.models.Model):
 
     def __init__(self, config: ModelConfig, users: int, movies: int, names: Names) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.factored = config, True
         self.blend = config.blend or (1.0, 0.0, 0.0)
         self.task = tfrs.tasks.Ranking(
             loss=tf.keras.losses.MeanSquaredError(),
