@@ -29,12 +29,12 @@ class ModelConfig:
     """Factors of the tower that predicts what is chosen and liked next."""
     taste_dimension: int = 64
     """Factors of the partner by alternating least squares."""
-    taste_l2: float = 0.03
+    taste_l2: float = 0.02
     """Its regularisation, per rating."""
     ridge_dimension: int = 256
     """Components of the partner by ridge regression."""
-    ridge_l2: float = 250.0
-    """Its regularisation, in good ratings of a movie."""
+    ridge_l2: float = 2.5
+    """Its regularisation, in good ratings of a movie, by the square root of the number of all of them."""
     trend_days: float = 14.0
     """Mean life, in days, of a rating in what counts as recently popular."""
     timely: float = 1.0

@@ -24,7 +24,7 @@ _SPARE = 32
 _PASSES = 6
 _SEEN = 0.4
 """What a rating below good says of a taste in the ridge regression, beside 1 of a good one: to have chosen is a sign, too."""
-_RIDGE = 1 / 3
+_RIDGE = 0.5
 """Share of the ridge regression in a score, the factors having the rest, both in standard deviations."""
 
 Floats = NDArray[np.float32]
@@ -80,7 +80,7 @@ def of_movies(factors: Floats, ridge: Floats) -> Floats:
 def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
     """Vectors of users, shape (users.rows, t + r); 0 without a rating, in the factors without a good one.
 
-    Times `of_movies`, either part has a standard deviation over the movies that is its share: 2 and 1 thirds.
+    Times `of_movies`, either part has a standard deviation over the movies that is its share: a half each.
     """
     good = known.good
     unobserved = _weight(known)

@@ -76,7 +76,7 @@ class Towers(tfrs.models.Model):
         config = self.config
         self.mean.assign(float(known.stars.mean(dtype=np.float64)))
         self.taste.assign(taste.factors(known, config.taste_dimension, config.taste_l2, seed))
-        self.ridge.assign(taste.ridge(known, config.ridge_dimension, config.ridge_l2, seed))
+        self.ridge.assign(taste.ridge(known, config.ridge_dimension, config.ridge_l2 * known.good.sum() ** 0.5, seed))
 
     def remember(self, known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32]) -> None:
         """Look users and movies up in `known` from now on.
