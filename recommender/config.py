@@ -63,7 +63,8 @@ class TrainConfig:
     epochs: int = 3
     """Most passes over the ratings."""
     steps_per_epoch: int = 0
-    """Steps that count as an epoch in place of a pass, but no fewer than make two passes in all; 0: one pass."""
+    """Steps that count as an epoch where a pass is one batch, and more as the cube root of the batches of a pass; no fewer
+    than make two passes in all. 0: an epoch is one pass."""
     patience: int = 0
     """Stop after this many epochs without a better holdout RMSE, and keep the best one; 0 runs all epochs."""
     seed: int = 42

@@ -157,9 +157,7 @@ class _Fit:
         if facts is not None:
             self.model.remember(facts, np.arange(users, dtype=np.int32), np.arange(movies, dtype=np.int32))
             self.model.solve(facts, self.config.seed)
-        passes = -(-len(next(iter(self.examples.values()))) // self.config.batch_size)
-        twice = -(-2 * passes // self.config.epochs)
-        self.steps = max(self.config.steps_per_epoch, twice) if self.config.steps_per_epoch else passes
+        self.steps = _steps(self.config, -(-len(next(iter(self.examples.values()))) // self.config.batch_size))
         self.model.compile(optimizer=_optimizer(self.config, self.steps * self.config.epochs))
         # The slots exist only after a first step, but a checkpoint must be restored before it.
         self.model.optimizer._create_all_weights(self.model.trainable_variables)
@@ -240,6 +238,13 @@ class _Fit:
                 shuffled = {key: column[order] for key, column in self.examples.items()}
             batch = {key: tf.constant(c[place * size : (place + 1) * size]) for key, c in shuffled.items()}
             yield batch | ({"seed": tf.constant([self.config.seed, step], tf.int32)} if self.by_history else {})
+
+
+def _steps(config: TrainConfig, in_pass: int) -> int:
+    """Steps of an epoch, where a pass over the examples has `in_pass`."""
+    if not config.steps_per_epoch:
+        return in_pass
+    return max(round(config.steps_per_epoch * in_pass ** (1 / 3)), -(-2 * in_pass // config.epochs))
 
 
 def _optimizer(config: TrainConfig, steps: int) -> Any:
