@@ -56,6 +56,7 @@ class TrainConfig:
 
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     learning_rate: float = 0.1
+    """With `steps_per_epoch`, that of a pass of one batch; it falls with the fifth root of the batches in a pass."""
     schedule: Literal["constant", "cosine"] = "constant"
     """The learning rate over all steps: as it is, or rising over a fifth of them and falling to 0 as a cosine does."""
     batch_size: int = 8192

@@ -157,8 +157,9 @@ class _Fit:
         if facts is not None:
             self.model.remember(facts, np.arange(users, dtype=np.int32), np.arange(movies, dtype=np.int32))
             self.model.solve(facts, self.config.seed)
-        self.steps = _steps(self.config, -(-len(next(iter(self.examples.values()))) // self.config.batch_size))
-        self.model.compile(optimizer=_optimizer(self.config, self.steps * self.config.epochs))
+        in_pass = -(-len(next(iter(self.examples.values()))) // self.config.batch_size)
+        self.steps = _steps(self.config, in_pass)
+        self.model.compile(optimizer=_optimizer(self.config, in_pass, self.steps * self.config.epochs))
         # The slots exist only after a first step, but a checkpoint must be restored before it.
         self.model.optimizer._create_all_weights(self.model.trainable_variables)
         self.step = tf.function(self.model.train_step, reduce_retracing=True)
@@ -247,13 +248,15 @@ def _steps(config: TrainConfig, in_pass: int) -> int:
     return max(round(config.steps_per_epoch * in_pass ** (1 / 3)), -(-2 * in_pass // config.epochs))
 
 
-def _optimizer(config: TrainConfig, steps: int) -> Any:
+def _optimizer(config: TrainConfig, in_pass: int, steps: int) -> Any:
     """The legacy classes: their Adagrad has a fused sparse kernel, and it is the one the article used.
 
-    Adam forgets gradients sooner than by its own default, which suits trainings of a hundred steps.
+    Adam forgets gradients sooner than by its own default, which suits trainings of a hundred steps. The fewer of the users a
+    batch has, the more chance is in its gradient, and the smaller the steps: towers are sums of many weights that move
+    together, and with 150 batches in a pass the rate that suits one would not converge.
     """
     kinds = {"adagrad": tf.keras.optimizers.legacy.Adagrad, "adam": tf.keras.optimizers.legacy.Adam}
-    rate = config.learning_rate
+    rate = config.learning_rate * (in_pass**-0.2 if config.steps_per_epoch else 1)
     if config.schedule == "cosine":
         rising = steps // 5
         rate = tf.keras.optimizers.schedules.CosineDecay(

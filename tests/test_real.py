@@ -9,6 +9,11 @@ import duckdb
 import pytest
 from conftest import real_data
 
+from recommender import split
+from recommender import train as training
+from recommender.config import recipe
+from storage.grouplens import read_zip
+
 CASES = [("ml-100k.zip", 943, 100_000), ("ml-latest-small.zip", 610, 100_836), ("ml-1m.zip", 6_040, 1_000_209)]
 
 
@@ -52,3 +57,15 @@ def test_evaluate_prints_the_figures_of_the_article(tmp_path: Path) -> None:
     assert figures["rows"] == {"train": 65_336, "validation": 15_778, "test": 18_886}
     assert figures["rmse"] == pytest.approx({"train": 1.11, "validation": 1.13, "test": 1.12}, abs=0.02)
     assert (tmp_path / "state" / "reports" / "evaluate-basic-time-range.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_training_converges_where_a_pass_has_many_batches() -> None:
+    """150 of them, as with 150,000 users: at the rate that suits one batch the RMSE swings out to 2 and more on the way."""
+    ratings = read_zip(real_data("ml-1m.zip")).ratings
+    cut = split.random(ratings, seed=0)
+    small = recipe("default", batch_size=40, taste_dimension=4, ridge_dimension=4, choice_dimension=4)
+    made = training.train(cut.train, small, holdout=cut.test)
+    assert max(epoch.train_rmse for epoch in made.history) < 1
+    assert made.history[-1].holdout_rmse is not None
+    assert made.history[-1].holdout_rmse < 0.88
