@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from recommender.evaluate import damped
 from recommender.known import Known
 
-_RATERS = 1 << 22
+_RATERS = 1 << 20
 """Raters of all movies that a step of training looks up. Where there are more, movies with many have some left out."""
 
 
