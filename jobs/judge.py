@@ -57,8 +57,8 @@ class Judged:
         self.checks.append(check | {"value": found.value, "baseline": found.other, "message": message})
 
 
-def judge(probe: Trained, rival: Rival | None, night: Night, cut: Split, settings: Settings) -> Judged:
-    """Measure `probe`, which knows the training part of `cut`, on its validation part.
+def judge(ready: Ready, rival: Rival | None, night: Night, cut: Split, settings: Settings) -> Judged:
+    """Measure a model, which knows the training part of `cut`, on its validation part.
 
     It fails if its RMSE is over `gate.max_rmse_ratio` times that of the mean rating, or if stars or lists are worse than
     those of the champion's recipe by more than chance explains. Lists worse than the most rated movies for everybody
@@ -71,7 +71,6 @@ def judge(probe: Trained, rival: Rival | None, night: Night, cut: Split, setting
             {"stage": "model", "check_name": "holdout_rmse", "severity": "block", "verdict": "skipped", "message": why}
         )
         return judged
-    ready = probe.ready(cut.train, night.attributes)
     stars = ready.predict(cut.validation)
     judged.metrics += evaluate.rating_error(stars, cut.validation, cut.train)
     for name, predicted in evaluate.baselines(cut.validation, cut.train).items():

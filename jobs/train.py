@@ -83,11 +83,12 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
     ratings = night.keyed(recipe.model.movie_key)
     cut = split.newest(ratings, settings.gate.holdout)
     probe = _fit(settings, f"{key}-holdout", night, cut.train, recipe, cut.validation, "holdout")
+    ready = probe.ready(cut.train, night.attributes)
     if blend.is_open(recipe):
-        chosen = blend.choose(probe, cut.train, cut.validation, night.attributes)
+        chosen = blend.choose(ready, cut.train, cut.validation)
         probe, recipe = probe.changed(blend=chosen), recipe.changed(blend=chosen)
         logger.info("train.blend", extra=dict(zip(("choice", "taste", "stars"), chosen, strict=True)))
-    judged = judge(probe, _rival(settings, key, night, cut, recipe), night, cut, settings)
+    judged = judge(ready, _rival(settings, key, night, cut, recipe), night, cut, settings)
     stopped_early = recipe.train.patience and cut.validation.num_rows
     epochs = min(probe.history, key=_holdout_rmse).number if stopped_early else len(probe.history)
     trained = _fit(

@@ -11,7 +11,7 @@ from recommender import train as training
 from recommender.config import Recipe
 from recommender.known import NO_ATTRIBUTES, Attributes
 from recommender.ranking import Task
-from recommender.train import Trained
+from recommender.ready import Ready
 
 Blend = tuple[float, float, float]
 USUAL: Blend = (1.0, 0.5, 0.8)
@@ -31,15 +31,16 @@ def is_open(recipe: Recipe) -> bool:
     return recipe.model.by_history and not recipe.model.blend
 
 
-def choose(trained: Trained, train: pa.Table, held: pa.Table, attributes: Attributes = NO_ATTRIBUTES) -> Blend:
+def choose(ready: Ready, train: pa.Table, held: pa.Table) -> Blend:
     """The blend with the best NDCG@10 on `held`, if it beats the usual one by more than two standard errors; else that.
 
-    `trained` has learnt from `train`. Differences are paired by user, so that noise on a few users changes nothing.
+    `ready` knows `train`, and ranks by what was chosen from then on. Differences are paired by user, so that noise on a few
+    users changes nothing.
     """
     task = ranking.sampled(ranking.task(train, held, ranking.good(train)), _USERS)
     if len(task.users) < 2:
+        ready.model.blend = USUAL
         return USUAL
-    ready = trained.ready(train, attributes)
     scorer = ready.scorer(task.movies)
 
     def parts_of(users: pa.Array) -> NDArray[np.float32]:
@@ -53,7 +54,8 @@ def choose(trained: Trained, train: pa.Table, held: pa.Table, attributes: Attrib
     figures = {blend: ranking.per_user(task, lists, 10)["ndcg"] for blend, lists in _lists(task, parts_of).items()}
     best = max(BLENDS, key=lambda blend: float(figures[blend].mean()))
     gain = figures[best] - figures[USUAL]
-    return best if gain.mean() > 2 * gain.std() / len(gain) ** 0.5 else USUAL
+    ready.model.blend = best if gain.mean() > 2 * gain.std() / len(gain) ** 0.5 else USUAL
+    return ready.model.blend
 
 
 def _lists(task: Task, parts_of: Callable[[pa.Array], NDArray[np.float32]]) -> dict[Blend, NDArray[np.int32]]:
@@ -73,4 +75,4 @@ def settled(recipe: Recipe, train: pa.Table, held: pa.Table, attributes: Attribu
     if not is_open(recipe):
         return recipe
     probe = training.train(train, recipe, attributes=attributes)
-    return recipe.changed(blend=choose(probe, train, held, attributes))
+    return recipe.changed(blend=choose(probe.ready(train, attributes), train, held))

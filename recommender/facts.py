@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.evaluate import damped
-from recommender.known import Known
+from recommender.known import Known, by_row
 
 _RATERS = 1 << 20
 """Raters of all movies that a step of training looks up. Where there are more, movies with many have some left out."""
@@ -23,7 +23,9 @@ def looked_up(
     chosen = np.bincount(known.movie[good], minlength=known.movies.rows) + 0.5
     trained = np.where(n > 0, trained_users, 0).astype(np.int64)
     raters, counts = some_raters(known, _RATERS)
+    as_rater = np.zeros(len(known.user), np.float32)
     movie_scale = (np.maximum(counts, 1) ** -0.5).astype(np.float32)
+    as_rater[raters] = movie_scale[known.movie[raters]]
     return {
         "starts": known.starts,
         "user": known.user,
@@ -36,8 +38,8 @@ def looked_up(
         "trained_users": trained,
         "trained_movies": trained_movies,
         "raters": np.stack([known.movie[raters], trained[known.user[raters]]], axis=1),  # movie, user: (raters, 2)
-        "rater_weights": movie_scale[known.movie[raters]],  # (raters,)
-        "as_rater": np.isin(np.arange(len(known.user)), raters) * movie_scale[known.movie],
+        "rater_weights": as_rater[raters],  # (raters,)
+        "as_rater": as_rater,
         "user_side": known.user_features.dense(),  # (users.rows, features)
         "movie_side": known.movie_features.dense(),
         "user_scale": (np.maximum(n, 1) ** -0.5).astype(np.float32),
@@ -57,7 +59,7 @@ def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.floa
     movies, periods = known.movies.rows, known.periods
     overall = np.bincount(known.movie[liked], minlength=movies) + 0.5
     overall /= overall.sum()
-    order = np.argsort(known.period[liked], kind="stable")
+    order = by_row(known.period[liked])
     period, movie = known.period[liked][order], known.movie[liked][order]
     bounds = np.searchsorted(period, np.arange(periods + 1))
     recent, fade = np.zeros(movies), np.exp(-known.period_days / mean_life)
@@ -74,7 +76,7 @@ def some_raters(known: Known, most: int) -> tuple[NDArray[np.int64], NDArray[np.
 
     Movies with more than their share have theirs thinned out evenly to one number, the largest that fits.
     """
-    order = np.argsort(known.movie, kind="stable")
+    order = by_row(known.movie)
     counts = np.bincount(known.movie, minlength=known.movies.rows)
     fewest, largest = 0, int(counts.max(initial=0))
     while fewest < largest:

@@ -1,5 +1,6 @@
 """What is known at a moment, in rows and numbers: where a model looks up who rated what, when, and what a movie is."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from recommender.ranking import good
 from recommender.schema import DAY
 from recommender.vocabulary import Vocabulary
 
+_SECOND = 1_000_000
+"""Microseconds."""
 _PERIODS = 512
 """Most periods that time is cut into: what is recent is kept for each."""
 _YEARS = np.array([0, 1930, 1940, 1950, 1960, 1965, 1970, 1975, 1980, 1985, *range(1988, 2036)])
@@ -106,7 +109,7 @@ def known(
     at = ratings["rated_at"].cast(pa.int64()).to_numpy()
     stars = ratings["rating"].to_numpy().astype(np.float32)
     kept = np.flatnonzero((user > 0) & (movie > 0))
-    order = kept[np.lexsort((movie[kept], at[kept], user[kept]))]
+    order = kept[_order(user[kept], at[kept], movie[kept])]
     first, last = (int(at.min()), int(at.max())) if len(at) else (0, 0)
     length = -(-((last - first) // DAY + 1) // _PERIODS)
     return Known(
@@ -122,6 +125,37 @@ def known(
         _features(users, _of_users(users, attributes.users), names and names.users),
         _features(movies, _of_movies(movies, attributes.movies), names and names.movies),
     )
+
+
+def some_users(known: Known, most: int, seed: int) -> Known:
+    """What is known of users drawn at random who have at most `most` ratings together; all, where these are no more."""
+    if len(known.user) <= most:
+        return known
+    drawn = np.random.default_rng(seed).permutation(known.users.rows)
+    chosen = np.zeros(known.users.rows, bool)
+    chosen[drawn[np.cumsum(np.diff(known.starts)[drawn]) <= most]] = True
+    kept = chosen[known.user]
+    columns = {name: getattr(known, name)[kept] for name in ("user", "movie", "stars", "period")}
+    return dataclasses.replace(known, **columns, starts=row_starts(columns["user"], known.users.rows))
+
+
+def by_row(rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The order that sorts `rows`, those of one row as they are: sorting values is quicker than `argsort` by a stable way."""
+    count = len(rows)
+    return np.sort(rows.astype(np.int64) * count + np.arange(count)) % max(count, 1)
+
+
+def _order(user: NDArray[np.int32], at: NDArray[np.int64], movie: NDArray[np.int32]) -> NDArray[np.int64]:
+    """`np.lexsort((movie, at, user))`, as one sort of one number where they fit into it, which takes a fifth of the time."""
+    if not len(user):
+        return np.zeros(0, np.int64)
+    since = at - at.min()
+    if not (since % _SECOND).any():
+        since //= _SECOND
+    span, movies = int(since.max()) + 1, int(movie.max()) + 1
+    if (int(user.max()) + 1) * span * movies >= 2**63:
+        return np.lexsort((movie, at, user))
+    return np.argsort((user * np.int64(span) + since) * movies + movie)
 
 
 def row_starts(rows: NDArray[np.int32], size: int) -> NDArray[np.int64]:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.known import Known, row_starts
+from recommender.known import Known, by_row, row_starts, some_users
 from recommender.sparse import product
 from recommender.tensorflow import tf
 
 _UNOBSERVED = 4.0
 """Weight of all pairs without a good rating together, beside that of all with one."""
 _ROUNDS = 10
+_ENOUGH = 1 << 22
+"""Ratings that all rounds but the last are of, where there are more: of users drawn at random."""
 _BLOCK = 512
 """Rows solved together: 8 MiB of 64 x 64 matrices."""
 _SPARE = 32
@@ -32,17 +34,16 @@ Floats = NDArray[np.float32]
 
 def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     """Factors of the movies, shape (movies.rows, dimension); those without a good rating, row 0 among them, have 0."""
-    good = known.good
-    user, movie = known.user[good], known.movie[good]
-    order = np.argsort(movie, kind="stable")
-    users = row_starts(user, known.users.rows), movie
-    movies = row_starts(movie, known.movies.rows), user[order]
-    unobserved = _weight(known)
     scale = 0.1 / dimension**0.5
     found = np.random.default_rng(seed).normal(0, scale, (known.movies.rows, dimension)).astype(np.float32)
-    found[np.diff(movies[0]) == 0] = 0
-    for _ in range(_ROUNDS):
-        found = _solve(_solve(found, *users, l2, unobserved), *movies, l2, unobserved)
+    found[np.bincount(known.movie[known.good], minlength=len(found)) == 0] = 0
+    some = some_users(known, _ENOUGH, seed)
+    for part in [some] * (_ROUNDS - 1) + [known]:
+        good = part.good
+        user, movie = part.user[good], part.movie[good]
+        users = row_starts(user, part.users.rows), movie
+        movies = row_starts(movie, part.movies.rows), user[by_row(movie)]
+        found = _solve(_solve(found, *users, l2, _weight(part)), *movies, l2, _weight(part))
     return found
 
 
@@ -54,13 +55,12 @@ def ridge(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     `dimension` largest eigenvectors v of X'X give F = v sqrt(w / (w + l2)), and the rest is next to nothing, for l2 damps
     it. They are found by subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, 2011).
     """
-    ratings = _ratings(known)
+    ratings = _ratings(some_users(known, _ENOUGH, seed))
     rows = min(dimension + _SPARE, known.movies.rows)
     q = np.random.default_rng(seed).normal(size=(known.movies.rows, rows)).astype(np.float32)
     for _ in range(_PASSES):
-        q = np.linalg.qr(_times(ratings, _times(ratings, q), transposed=True))[0]
-    image = _times(ratings, q).astype(np.float64)
-    w, rotation = np.linalg.eigh(image.T @ image)
+        q = _orthonormal(_times(ratings, _times(ratings, q), transposed=True))
+    w, rotation = np.linalg.eigh(_squares(_times(_ratings(known), q)))
     w, rotation = np.maximum(w[::-1][:dimension], 0), rotation[:, ::-1][:, :dimension]
     found = np.zeros((known.movies.rows, dimension), np.float32)
     found[:, : len(w)] = q @ rotation * np.sqrt(w / (w + l2))
@@ -123,6 +123,21 @@ def _solve(
         right = np.stack([part.sum(axis=0) for part in own])
         found[block] = np.linalg.solve(left, right[:, :, None])[:, :, 0]
     return found
+
+
+def _orthonormal(columns: Floats) -> Floats:
+    """A basis of what `columns` (n, k) span; sixteen times as fast as `np.linalg.qr` where n is 60,000."""
+    w, rotation = np.linalg.eigh(_squares(columns))
+    found: Floats = columns @ (rotation / np.sqrt(np.maximum(w, 1e-14 * w[-1]))).astype(np.float32)
+    return found
+
+
+def _squares(columns: Floats) -> NDArray[np.float64]:
+    """`columns.T @ columns` with sums in double precision, shape (k, k)."""
+    total = np.zeros((columns.shape[1], columns.shape[1]))
+    for first in range(0, len(columns), 8192):
+        total += columns[first : first + 8192].T @ columns[first : first + 8192]
+    return total
 
 
 def _ratings(known: Known) -> Any:

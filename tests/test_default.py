@@ -156,7 +156,7 @@ def test_the_blend_that_is_clearly_best_is_chosen_and_without_anybody_to_ask_the
     world = small.ratings([u for u, _ in pairs], [m for _, m in pairs], stars, days=rng.uniform(0, 9, len(pairs)))
     cut = split.random(world, seed=1)
     made = training.train(cut.train, tiny(epochs=1, steps_per_epoch=0, batch_size=512))
-    chosen = blend.choose(made, cut.train, cut.test)
+    chosen = blend.choose(made.ready(cut.train), cut.train, cut.test)
     assert chosen in blend.BLENDS
     assert chosen[1] > blend.USUAL[1]
     task = ranking.task(cut.train, cut.test, 4.0)
@@ -166,4 +166,4 @@ def test_the_blend_that_is_clearly_best_is_chosen_and_without_anybody_to_ask_the
         return float(ranking.per_user(task, ranking.lists(task, scorer), 10)["ndcg"].mean())
 
     assert ndcg(chosen) > ndcg(blend.USUAL)
-    assert blend.choose(made, cut.train, cut.test.slice(0, 0)) == blend.USUAL
+    assert blend.choose(made.ready(cut.train), cut.train, cut.test.slice(0, 0)) == blend.USUAL
