@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 import time
-from ast import literal_eval
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -295,17 +295,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these models only")
     parser.add_argument("--validation", action="store_true", help="measure on a part of what would be trained on")
-    parser.add_argument("--change", nargs="+", default=[], metavar="NAME=VALUE", help="hyper-parameters to try")
+    parser.add_argument(
+        "--change", nargs="+", default=[], metavar="NAME=VALUE", help="hyper-parameters to try, as TOML"
+    )
     parser.add_argument("--results", type=Path, help="a file of JSON lines to go on with")
     given = parser.parse_args()
-    changes = {name: literal_eval(value) for name, value in (change.split("=", 1) for change in given.change)}
+    changes = tomllib.loads("\n".join(given.change))
     models = all_models(changes)
     results = Results(given.results, f"{given.data.name}{' validation' * given.validation}")
     names = [*models, *sorted({model for _, model, _ in results.known} - set(models))]
     if unknown := sorted(set(given.only or []) - {*names, *config.RECIPES}):
         parser.error(f"no model is called {', '.join(unknown)}; there are: {', '.join(names)}")
     asked = given.only or names
-    names = [name for name in names if name in asked or name.split(" ")[0] in asked]
+    names = [name for name in names if name in asked or name.split(" ")[0] in {*asked} & {*config.RECIPES}]
     run(results, {name: model for name, model in models.items() if name in names}, given)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for split in given.split:

@@ -34,7 +34,7 @@ class ModelConfig:
     ridge_dimension: int = 256
     """Components of the partner by ridge regression."""
     ridge_l2: float = 2.5
-    """Its regularisation, in good ratings of a movie, by the square root of the number of all of them."""
+    """Its regularisation: so many good ratings of a movie, times the square root of the number of all good ratings."""
     trend_days: float = 14.0
     """Mean life, in days, of a rating in what counts as recently popular."""
     timely: float = 1.0
@@ -64,7 +64,7 @@ class TrainConfig:
     epochs: int = 3
     """Most passes over the ratings."""
     steps_per_epoch: int = 0
-    """Steps that count as an epoch where a pass is one batch, and more as the cube root of the batches of a pass; no fewer
+    """Steps that count as an epoch where a pass is one batch, and more as the fourth root of the batches of a pass; no fewer
     than make two passes in all. 0: an epoch is one pass."""
     patience: int = 0
     """Stop after this many epochs without a better holdout RMSE, and keep the best one; 0 runs all epochs."""

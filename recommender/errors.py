@@ -41,7 +41,7 @@ class TrainingDiverged(RecommenderError):
     def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
         super().__init__(
             f"loss or weights are not finite in epoch {epoch}, step {step}",
-            hint=f"lower train.learning_rate (now {learning_rate:g})",
+            hint=f"lower model.learning_rate (now {learning_rate:g})",
         )
 
 

@@ -134,6 +134,8 @@ def some_users(known: Known, most: int, seed: int) -> Known:
     drawn = np.random.default_rng(seed).permutation(known.users.rows)
     chosen = np.zeros(known.users.rows, bool)
     chosen[drawn[np.cumsum(np.diff(known.starts)[drawn]) <= most]] = True
+    if not chosen[known.user].any():
+        return known
     kept = chosen[known.user]
     columns = {name: getattr(known, name)[kept] for name in ("user", "movie", "stars", "period")}
     return dataclasses.replace(known, **columns, starts=row_starts(columns["user"], known.users.rows))

@@ -245,7 +245,7 @@ def _steps(config: TrainConfig, in_pass: int) -> int:
     """Steps of an epoch, where a pass over the examples has `in_pass`."""
     if not config.steps_per_epoch:
         return in_pass
-    return max(round(config.steps_per_epoch * in_pass ** (1 / 3)), -(-2 * in_pass // config.epochs))
+    return max(round(config.steps_per_epoch * in_pass**0.25), -(-2 * in_pass // config.epochs))
 
 
 def _optimizer(config: TrainConfig, in_pass: int, steps: int) -> Any:

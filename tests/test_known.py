@@ -3,7 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from recommender import known as facts
 from recommender.known import Attributes, Known, known
 from recommender.vocabulary import Vocabulary
 from tests import small
@@ -76,3 +79,20 @@ def test_tables_without_a_column_have_no_such_feature(column: str) -> None:
     ratings = small.ratings([1], [5], [3])
     found = of(ratings, movies=pa.table({"movie_id": small.ids([5])}), users=pa.table({"user_id": [1]}))
     assert found.user_features.names == found.movie_features.names == (), column
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 1_000_000]), st.sampled_from([10**7, 10**13, 2**60]))
+def test_ratings_are_ordered_as_lexsort_does(seed: int, unit: int, span: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(0, 60))
+    user, movie = (rng.integers(1, 6, count).astype(np.int32) for _ in range(2))
+    at = (
+        (rng.integers(-span, span, count) // unit * unit)[rng.integers(0, max(count, 1), count)]
+        if count
+        else np.zeros(0, int)
+    )
+    found = facts._order(user, at, movie)
+    expected = np.lexsort((movie, at, user))
+    for column in (user, at, movie):
+        np.testing.assert_array_equal(column[found], column[expected])
+    np.testing.assert_array_equal(facts.by_row(user), np.argsort(user, kind="stable"))

@@ -280,3 +280,15 @@ def test_history_holds_the_rated_candidates_of_every_user() -> None:
     assert history_of(table, allowed, users=users) == {3: [0, 2], 5: [], 8: [0, 1]}
     assert history_of(table, allowed, users=users, include_seen=True) == {3: [], 5: [], 8: []}
     assert score.history(table, users, allowed).n_ratings.tolist() == [2, 0, 3]
+
+
+@pytest.mark.parametrize(("movies", "n"), [(64, 5), (640, 9), (640, 10), (3200, 7)])
+def test_the_best_are_those_of_a_whole_sort_with_the_lower_place_first_among_equals(movies: int, n: int) -> None:
+    rng = np.random.default_rng(movies + n)
+    scores = rng.integers(0, 12, (40, movies)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    scores[0] = -np.inf
+    highest, at = (part.numpy() for part in grid.best(tf.constant(scores), n))
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    np.testing.assert_array_equal(at, expected)
+    np.testing.assert_array_equal(highest, np.take_along_axis(scores, expected, axis=1))

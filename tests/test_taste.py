@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import small
 
 from recommender import taste
@@ -33,7 +34,7 @@ def vectors(ratings: pa.Table, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 def test_the_vectors_of_users_are_the_least_of_the_objective() -> None:
     facts, unobserved = facts_of(camps()), 0.1
     factors = taste.factors(facts, 4, L2, seed=1)
-    own = taste._solve(factors, facts.starts, facts.movie, L2, unobserved)  # as if every rating were good
+    own = taste._solve(factors, facts.starts, facts.movie, L2, unobserved, len(factors))  # as if every rating were good
 
     def objective(user: int, vector: np.ndarray) -> float:
         rated = facts.movie[facts.starts[user] : facts.starts[user + 1]]
@@ -61,6 +62,27 @@ def test_with_all_components_the_ridge_regression_is_that_of_ease() -> None:
     for matrix in (weights, mine):
         np.fill_diagonal(matrix, 0)
     np.testing.assert_allclose(mine, weights, atol=1e-5)
+
+
+def test_the_ridge_regression_is_right_where_users_are_fewer_than_components() -> None:
+    rng = np.random.default_rng(5)
+    pairs = np.argwhere(rng.random((40, 200)) < 0.2)
+    facts, l2 = facts_of(small.ratings(list(pairs[:, 0] + 1), list(pairs[:, 1] + 1), [5] * len(pairs))), 20.0
+    found = taste.ridge(facts, 256, l2, seed=1)[1:]
+    x = np.zeros((40, 200))
+    x[tuple(pairs.T)] = 1
+    w, v = np.linalg.eigh(x.T @ x)
+    np.testing.assert_allclose(found @ found.T, v * (w / (w + l2)) @ v.T, atol=1e-4)
+
+
+def test_what_is_learned_of_some_users_is_near_what_is_learned_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = vectors(camps())
+    monkeypatch.setattr(taste, "_ENOUGH", 200)  # of 400 ratings
+    some = vectors(camps())
+    for users, movies in (whole, some):
+        scores = users @ movies.T
+        assert all(scores[user, user:21:2].min() > scores[user, 3 - user : 21 : 2].max() for user in (1, 2))
+    assert not np.allclose(whole[1], some[1])
 
 
 def test_a_few_components_are_the_nearest_there_are_of_that_many() -> None:
