@@ -162,7 +162,10 @@ class _Fit:
         self.model.compile(optimizer=_optimizer(self.config, in_pass, self.steps * self.config.epochs))
         # The slots exist only after a first step, but a checkpoint must be restored before it.
         self.model.optimizer._create_all_weights(self.model.trainable_variables)
-        self.step = tf.function(self.model.train_step, reduce_retracing=True)
+        # One graph for all sizes of a batch: one made for the size that comes first would round as that does.
+        batch = {"users": tf.TensorSpec([None], tf.int32), "seed": tf.TensorSpec([2], tf.int32)}
+        signature = {"input_signature": [batch]} if self.by_history else {"reduce_retracing": True}
+        self.step = tf.function(self.model.train_step, **signature)
         self.call = tf.function(self.model.call, reduce_retracing=True)
         self.history: list[Epoch] = []
         self.best: Arrays | None = None
