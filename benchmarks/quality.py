@@ -295,9 +295,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these models only")
     parser.add_argument("--validation", action="store_true", help="measure on a part of what would be trained on")
-    parser.add_argument(
-        "--change", nargs="+", default=[], metavar="NAME=VALUE", help="hyper-parameters to try, as TOML"
-    )
+    parser.add_argument("--change", nargs="+", default=[], metavar="NAME=VALUE", help="hyper-parameters, as TOML")
     parser.add_argument("--results", type=Path, help="a file of JSON lines to go on with")
     given = parser.parse_args()
     changes = tomllib.loads("\n".join(given.change))

@@ -76,7 +76,7 @@ class Score:
     include_seen: bool = False
     """Recommend movies that the user has rated, too."""
     batch_size: int = 0
-    """Users scored at once; 0: as many as fit. It never changes a result."""
+    """Users scored at once; 0: as many as fit, on a CPU no more than it is fastest with. It never changes a result."""
     memory_gib: float = 0.0
     """Memory for scores, GiB; 0: a quarter of the free RAM, at most 1, or half of the free GPU memory, at most 8."""
 

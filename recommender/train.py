@@ -163,9 +163,9 @@ class _Fit:
         # The slots exist only after a first step, but a checkpoint must be restored before it.
         self.model.optimizer._create_all_weights(self.model.trainable_variables)
         # One graph for all sizes of a batch: one made for the size that comes first would round as that does.
-        batch = {"users": tf.TensorSpec([None], tf.int32), "seed": tf.TensorSpec([2], tf.int32)}
-        signature = {"input_signature": [batch]} if self.by_history else {"reduce_retracing": True}
-        self.step = tf.function(self.model.train_step, **signature)
+        batch = {name: tf.TensorSpec([None], column.dtype) for name, column in self.examples.items()}
+        batch |= {"seed": tf.TensorSpec([2], tf.int32)} if self.by_history else {}
+        self.step = tf.function(self.model.train_step, input_signature=[batch])
         self.call = tf.function(self.model.call, reduce_retracing=True)
         self.history: list[Epoch] = []
         self.best: Arrays | None = None

@@ -18,7 +18,8 @@ class Model(Protocol):
     two encodings are 2-d, of whatever widths the model chooses.
 
     A model by history (`ModelConfig.by_history`) looks users up among known ratings: it also has `solve`, `remember` and
-    `settle`, as `recommender/models/towers.py` has them, and learns from batches of users instead of pairs.
+    `settle`, as `recommender/models/towers.py` has them, and learns from batches of users instead of pairs. What it ranks by
+    is its `blend`, which may be set at any time.
     """
 
     solved: list[Any]
