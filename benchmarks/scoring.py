@@ -23,8 +23,8 @@ import numpy as np
 
 from recommender import models
 from recommender.config import recipe
+from recommender.device import block_users
 from recommender.grid import GROUP, Grid, best
-from recommender.score import block_users
 from recommender.tensorflow import tf
 
 

@@ -1,5 +1,6 @@
 """Score every user known by the watermark and stage the lists."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from jobs.inputs import Night
 from jobs.progress import Progress
 from jobs.run import Journal, Run
 from jobs.settings import Settings
-from recommender import candidates, schema, score
+from recommender import candidates, device, schema, score
 from storage import atomic, runs, warehouse
 from storage.errors import AuditFailed
 from storage.models import Model
@@ -33,16 +34,24 @@ def stage(
         allowed = candidates.select(night.ratings, night.movies, min_ratings=settings.candidates.min_ratings)
         seen = score.history(night.ratings, night.users, allowed, include_seen=settings.score.include_seen)
         memory = int(settings.score.memory_gib * 2**30) or None
-        size = settings.score.batch_size or score.block_users(len(allowed), memory)
+        size = settings.score.batch_size or device.block_users(len(allowed), memory)
         logger.info("score.start", extra={"users": len(seen.users), "movies": len(allowed), "users_per_block": size})
         ready = train.load(model).ready(night.ratings, night.attributes)
-        blocks = score.top_n(ready, allowed, seen, settings.score.top_n, users_per_block=size)
+        blocks = score.top_n(
+            ready,
+            allowed,
+            seen,
+            settings.score.top_n,
+            users_per_block=size,
+            exact=settings.score.exact,
+            on_screen=lambda screening: logger.info("score.screened", extra=dataclasses.asdict(screening)),
+        )
         journal.note(
             n_users=len(seen.users),
             n_movies=len(allowed),
             top_n=settings.score.top_n,
             model_version=model.version,
-            device=score.device(),
+            device=device.name(),
         )
         partition = runs.stage(
             settings.runs,

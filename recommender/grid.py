@@ -34,7 +34,7 @@ class Grid:
             never = tf.where(listed, 0.0, -np.inf)[:, None]
             self.codes = tf.concat([codes, never], axis=1)
         else:
-            self.listed = listed
+            self.codes, self.listed = codes, listed
             self.tiles = tf.reshape(codes, [-1, TILE, codes.shape[-1]])
             self.compiled = tf.function(self._group, jit_compile=True)
 

@@ -1,8 +1,8 @@
 """Every user against every candidate movie, in blocks that fit the device; the best N of each leave as Arrow batches."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,19 @@ from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.grid import GROUP, Grid, best, whole_groups
 from recommender.ranking import Rows
 from recommender.ready import Ready
+from recommender.screen import LANDMARKS, Screen
 from recommender.tensorflow import tf
 
-_BYTES_PER_PAIR = 16
-"""Score, masked copy, finite test and top-N's own working space."""
-_CACHED = 1 << 24
-"""Pairs in a block that a CPU is fastest with: 64 MiB of scores."""
 _RATED = 16 * GROUP
 """Users whose lists are rated at once."""
-_LARGEST_GRID = 2**31 - 1
-"""TensorFlow's kernels index with 32 bits."""
+_SAMPLE = 256
+"""Users that a screen is made from, and as many that it is tried on."""
+_SCREENED = 8
+"""There must be so many times the users and movies that a screen scores in full."""
+_WORTH = 2
+"""A screen has to score fewer movies than all by this factor."""
+_RECALL = 0.999
+"""Share of the movies of exact lists that a screen must find."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,29 @@ class Block:
 
 @dataclass(frozen=True)
 class History:
-    """Who rated what: candidate positions by user, in compressed rows."""
+    """Who rated what."""
 
     users: pa.Array
     """All users known by the watermark, sorted."""
     n_ratings: NDArray[np.int32]
     """Shape (U,)."""
-    starts: NDArray[np.int64]
-    """Shape (U + 1,): user u rated the candidates `positions[starts[u]:starts[u + 1]]`."""
-    positions: NDArray[np.int32]
+    rated: Rows
+    """The candidates that each user has rated."""
+
+
+@dataclass(frozen=True)
+class Screening:
+    """How the screen did on users that it was not made from."""
+
+    users: int
+    candidates: int
+    """Movies scored for each user, beside the landmarks."""
+    sure: float
+    """Share of the users who need not be scored in full."""
+    recall: float
+    """Share of the movies of the exact lists that are listed, where the lists that are not sure are found in full."""
+    used: bool
+    """Whether that is good enough; otherwise everybody is scored in full."""
 
 
 def history(
@@ -63,40 +80,37 @@ def history(
     counts = np.bincount(user, minlength=len(known)).astype(np.int32)
     movie = pc.fill_null(pc.index_in(ratings["movie_id"], value_set=candidates.ids), -1).to_numpy()
     keep = (movie >= 0) & (not include_seen)
-    rated = Rows.of(user[keep], movie[keep], len(known))
-    return History(known, counts, rated.starts, rated.positions)
+    return History(known, counts, Rows.of(user[keep], movie[keep], len(known)))
 
 
-def block_users(candidates: int, memory: int | None = None) -> int:
-    """How many users to score at once within `memory` bytes (default: what the device has to spare)."""
-    budget = _spare_memory() if memory is None else memory
-    most = _LARGEST_GRID if tf.config.list_physical_devices("GPU") else _CACHED
-    users = min(budget // (_BYTES_PER_PAIR * candidates), most // candidates, 16384)
-    return max(GROUP, users // GROUP * GROUP)
-
-
-def device() -> str:
-    """What scores: `cpu`, or the name of the GPU."""
-    found = tf.config.list_physical_devices("GPU")
-    return str(tf.config.experimental.get_device_details(found[0]).get("device_name", "gpu")) if found else "cpu"
-
-
-def top_n(ready: Ready, candidates: Candidates, seen: History, n: int, *, users_per_block: int) -> Iterator[Block]:
+def top_n(
+    ready: Ready,
+    candidates: Candidates,
+    seen: History,
+    n: int,
+    *,
+    users_per_block: int,
+    exact: bool = True,
+    on_screen: Callable[[Screening], None] = lambda screening: None,
+) -> Iterator[Block]:
     """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
 
     Equal scores are ranked in candidate order (most rated first, then id). The lists of users without anything to go by
     are marked `cold_user`: a model by history gives them what is popular of late, others cannot score them, and they get
     the most rated candidates. A movie unknown to the model is listed to nobody else. A user with fewer than `n` unseen
-    candidates gets them all and a reason. Where a block does not fit in memory it is halved. Raises `NonFiniteScores`,
-    `OutOfMemory`.
+    candidates gets them all and a reason. Where a block does not fit in memory it is halved. Unless `exact`, a model that is
+    no product of factors is screened, where there are movies and users enough and the screen proves good. Raises
+    `NonFiniteScores`, `OutOfMemory`.
     """
-    scorer = _Scorer(ready, candidates, n)
+    scorer = _Scorer(ready, candidates, seen, n)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
+    if not exact and not ready.model.factored:
+        scorer.try_screen(on_screen)
     start = 0
     while start < len(seen.users):
         stop = min(start + size, len(seen.users))
         try:
-            block = scorer.block(seen, start, stop)
+            block = scorer.block(start, stop)
         except tf.errors.ResourceExhaustedError as error:
             if size == GROUP:
                 raise OutOfMemory(size, len(candidates)) from error
@@ -109,45 +123,85 @@ def top_n(ready: Ready, candidates: Candidates, seen: History, n: int, *, users_
 class _Scorer:
     """One model against one set of candidates."""
 
-    def __init__(self, ready: Ready, candidates: Candidates, n: int) -> None:
-        self.ready, self.candidates = ready, candidates
+    def __init__(self, ready: Ready, candidates: Candidates, seen: History, n: int) -> None:
+        self.ready, self.candidates, self.seen = ready, candidates, seen
         self.wanted, self.n = n, min(n, len(candidates))
         self.movie_rows = candidates.rows(ready.movies, ready.movie_key)
         self.grid = Grid(ready.model, self.movie_rows)
+        self.screen: Screen | None = None
         popular = np.full(self.grid.width, -np.inf, np.float32)
         popular[: len(candidates)] = np.log1p(candidates.n_ratings)
         self.popularity = tf.constant(popular)  # (M',)
-        self.choose = tf.function(self._choose, reduce_retracing=True) if ready.model.factored else self._choose
+        self.exact = tf.function(self._exact, reduce_retracing=True) if ready.model.factored else self._exact
         self.rate = tf.function(ready.model.call, reduce_retracing=True)
 
-    def block(self, seen: History, start: int, stop: int) -> Block:
+    def block(self, start: int, stop: int) -> Block:
         """Score users `start:stop`."""
-        rows = whole_groups(self.ready.users.encode(seen.users[start:stop]))
-        count = stop - start
-        user = np.repeat(np.arange(count), np.diff(seen.starts[start : stop + 1]))
-        rated = np.stack([user, seen.positions[seen.starts[start] : seen.starts[stop]]], axis=1).astype(np.int32)
-        strange = ~self.ready.scores(rows)
-        asked = tf.constant(strange) if strange[:count].any() else None
-        highest, at, broken = (
-            part.numpy()[:count] for part in self.choose(tf.constant(rows), asked, tf.constant(rated))
-        )
-        if broken.any():
+        users = np.arange(start, stop)
+        rows = self.ready.users.encode(self.seen.users[start:stop])
+        known = self.ready.scores(rows)
+        highest, at = np.zeros((len(users), self.n), np.float32), np.zeros((len(users), self.n), np.int32)
+
+        def fill(which: NDArray[np.bool_], choose: Any) -> NDArray[np.bool_]:
+            """Fill in the lists of some; returns what `choose` says of each."""
+            if not which.any():
+                return np.zeros(0, bool)
+            highest[which], at[which], flag = self._run(choose, users[which], rows[which])
+            return flag
+
+        fill(~known, self._popular)
+        left = known.copy()
+        if self.screen is not None:
+            left[known] = ~fill(known, partial(self._screened, self.screen))
+        if (broken := fill(left, self.exact)).any():
             raise NonFiniteScores(int(broken.sum()))
         at = np.minimum(at, len(self.candidates) - 1)  # where a list is short, what follows is no movie
-        stars = self._predicted(rows, at, strange[:count])
-        return self._as_block(seen, start, stop, highest, at, stars, self.ready.cold(rows[:count]))
+        stars = self._predicted(whole_groups(rows), at, ~known)
+        return self._as_block(start, stop, highest, at, stars, self.ready.cold(rows))
 
-    def _choose(self, users: Any, strange: Any, rated: Any) -> tuple[Any, Any, Any]:
-        """Best scores (U, n), their candidate positions (U, n), and which users (U,) have a score that is not finite.
+    def try_screen(self, report: Callable[[Screening], None]) -> None:
+        """Make a screen from some users, try it on some others, and use it from now on if it does well."""
+        rows = self.ready.users.encode(self.seen.users)
+        drawn = np.random.default_rng(0).permutation(np.flatnonzero(self.ready.scores(rows)))
+        if len(drawn) < _SCREENED * _SAMPLE or self.grid.width < _SCREENED * 2 * LANDMARKS:
+            return
+        sample, held = drawn[:_SAMPLE], drawn[_SAMPLE : 2 * _SAMPLE]
+        scores, broken = self.grid.scores(self.ready.model.encode_users(tf.constant(rows[sample])))
+        highest, at, also = self._run(self.exact, held, rows[held])
+        if (broken := np.concatenate([broken.numpy(), also])).any():
+            raise NonFiniteScores(int(broken.sum()))
+        screen = Screen(self.grid, scores.numpy(), self.n)
+        codes = self.ready.model.encode_users(tf.constant(rows[held]))
+        scored = screen.widen(_without(screen.bounds(codes), self._rated(held)), highest[:, -1])
+        _, found, sure = self._run(partial(self._screened, screen), held, rows[held])
+        missed = [np.setdiff1d(*lists).size for lists in zip(at[sure], found[sure], strict=True)]
+        recall = 1 - sum(missed) / at.size
+        used = recall >= _RECALL and scored * _WORTH <= self.grid.width
+        report(Screening(len(held), screen.candidates, float(sure.mean()), recall, used))
+        self.screen = screen if used else None
 
-        `strange` (U,): whom the model cannot score; None where there is nobody. `rated` are cells (user, position).
-        """
-        scores, broken = self.grid.scores(self.ready.model.encode_users(users))
-        if strange is not None:
-            scores = tf.where(strange[:, None], self.popularity, scores)
-            broken &= ~strange
-        masked = tf.tensor_scatter_nd_update(scores, rated, tf.fill(tf.shape(rated)[:1], -np.inf))
-        return *best(masked, self.n), broken
+    def _run(self, choose: Any, users: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
+        """What `choose` gives for users, by their places in the history and their rows in the model."""
+        return tuple(part.numpy()[: len(users)] for part in choose(tf.constant(whole_groups(rows)), self._rated(users)))
+
+    def _rated(self, users: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Cells (place among `users`, candidate) of what they have rated."""
+        return np.stack(self.seen.rated.cells(users), axis=1).astype(np.int32)
+
+    def _exact(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """Best scores (U, n), their candidate positions (U, n), and which users (U,) have a score that is not finite."""
+        scores, broken = self.grid.scores(self.ready.model.encode_users(rows))
+        return *best(_without(scores, rated), self.n), broken
+
+    def _screened(self, screen: Screen, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """The same by a screen, and which users (U,) are sure."""
+        codes = self.ready.model.encode_users(rows)
+        return screen.best(_without(screen.bounds(codes), rated), codes)
+
+    def _popular(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """The most rated candidates, for users whom the model cannot score."""
+        scores = tf.repeat(self.popularity[None], len(rows), axis=0)
+        return *best(_without(scores, rated), self.n), tf.fill([len(rows)], False)
 
     def _predicted(
         self, rows: NDArray[np.int32], at: NDArray[np.int32], strange: NDArray[np.bool_]
@@ -165,7 +219,6 @@ class _Scorer:
 
     def _as_block(
         self,
-        seen: History,
         start: int,
         stop: int,
         highest: NDArray[np.float32],
@@ -173,7 +226,7 @@ class _Scorer:
         stars: NDArray[np.float32],
         cold: NDArray[np.bool_],
     ) -> Block:
-        users = seen.users[start:stop]
+        users = self.seen.users[start:stop]
         keep = highest > -np.inf  # (U, n): seen movies sort last and are dropped
         length = keep.sum(axis=1).astype(np.int16)
         user, rank = np.nonzero(keep)
@@ -192,7 +245,7 @@ class _Scorer:
             [
                 users,
                 pa.array(["warm", "cold"]).take(pa.array(cold.astype(np.int8))),
-                pa.array(seen.n_ratings[start:stop]),
+                pa.array(self.seen.n_ratings[start:stop]),
                 pa.array(length),
                 pa.array(["catalogue_exhausted"]).take(
                     pa.array(np.zeros(len(length), np.int8), mask=length >= self.wanted)
@@ -203,12 +256,6 @@ class _Scorer:
         return Block(recommendations, status)
 
 
-def _spare_memory() -> int:
-    """Bytes to use for the grid: half of a GPU's free memory (at most 8 GiB), or a quarter of free RAM (at most 1 GiB)."""
-    if tf.config.list_physical_devices("GPU"):
-        import pynvml  # in the `gpu` extra
-
-        pynvml.nvmlInit()
-        free = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free
-        return min(int(free) // 2, 8 * 2**30)
-    return min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, 2**30)
+def _without(scores: Any, rated: Any) -> Any:
+    """Scores (U, M') with -inf in the cells (user, movie)."""
+    return tf.tensor_scatter_nd_update(scores, rated, tf.fill(tf.shape(rated)[:1], -np.inf))

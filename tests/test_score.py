@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from small import as_text, ids, random_model, ratings
 
-from recommender import candidates, grid, schema, score
+from recommender import candidates, device, grid, schema, score
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.score import History
@@ -229,15 +229,15 @@ def test_broken_weights_of_the_unknown_rows_do_no_harm() -> None:
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """Let the choice of the best fail, as TensorFlow does, for more than `most` users at once; returns the sizes tried."""
-    real, tried = score._Scorer._choose, []
+    real, tried = score._Scorer._exact, []
 
-    def choose(self: score._Scorer, users: Any, strange: Any, rated: Any) -> Any:
+    def choose(self: score._Scorer, users: Any, rated: Any) -> Any:
         tried.append(len(users))
         if len(users) > most:
             raise tf.errors.ResourceExhaustedError(None, None, "no more")
-        return real(self, users, strange, rated)
+        return real(self, users, rated)
 
-    monkeypatch.setattr(score._Scorer, "_choose", choose)
+    monkeypatch.setattr(score._Scorer, "_exact", choose)
     return tried
 
 
@@ -259,16 +259,16 @@ def test_what_does_not_fit_in_the_smallest_block_is_told(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("movies", [1, 500, 10_000, 2_000_000, 2**31])
 def test_a_block_is_whole_groups_that_fit_or_one_group(movies: int) -> None:
     for memory in (0, 2**20, 2**30, 2**40):
-        users = score.block_users(movies, memory)
+        users = device.block_users(movies, memory)
         assert users % grid.GROUP == 0
         assert users == grid.GROUP or (users * movies * 16 <= memory and users * movies < 2**31 and users <= 16384)
-    assert score.block_users(movies) >= grid.GROUP
+    assert device.block_users(movies) >= grid.GROUP
 
 
 def history_of(table: pa.Table, allowed: Candidates, **more: Any) -> dict[int, list[int]]:
     seen: History = score.history(table, more.pop("users", None), allowed, **more)
     return {
-        user: seen.positions[seen.starts[at] : seen.starts[at + 1]].tolist()
+        user: seen.rated.positions[seen.rated.starts[at] : seen.rated.starts[at + 1]].tolist()
         for at, user in enumerate(seen.users.to_pylist())
     }
 

@@ -1,0 +1,87 @@
+"""The screen against scoring everything, over enough users and movies for it to be tried."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from small import random_model, ratings
+
+from recommender import candidates, score
+from recommender.score import Screening
+from recommender.train import Trained
+
+USERS, MOVIES, N = 2100, 4200, 10
+STRANGERS = 3
+
+
+@cache
+def world() -> pa.Table:
+    """Every user has rated four movies, every movie has been rated."""
+    rng = np.random.default_rng(5)
+    user = np.tile(np.arange(1, USERS + 1), 4)
+    movie = np.concatenate([rng.permutation(MOVIES), rng.permutation(MOVIES)])[: len(user)] + 1
+    pairs = np.unique(np.stack([user, movie], axis=1), axis=0)
+    return ratings(pairs[:, 0].tolist(), pairs[:, 1].tolist(), rng.integers(1, 6, len(pairs)).tolist())
+
+
+def run(trained: Trained, **more: Any) -> tuple[pa.Table, list[Screening]]:
+    """The lists of everybody, three strangers among them, and what was said of the screen."""
+    users = pa.table({"user_id": pa.array(range(USERS, USERS + STRANGERS + 1))})
+    allowed = candidates.select(world(), None, min_ratings=1)
+    seen, said = score.history(world(), users, allowed), list[Screening]()
+    options = {"users_per_block": 512, "on_screen": said.append} | more
+    blocks = list(score.top_n(trained.ready(world()), allowed, seen, N, **options))
+    return pa.Table.from_batches([block.recommendations for block in blocks]), said
+
+
+def by_rank(lists: pa.Table, column: str) -> np.ndarray:
+    return lists[column].to_numpy().reshape(USERS + STRANGERS, N)
+
+
+@cache
+def model() -> Trained:
+    return random_model(world()["user_id"], world()["movie_id"], seed=7, embedding_dimension=2, hidden_units=(16, 8))
+
+
+@cache
+def screened(size: int) -> tuple[pa.Table, list[Screening]]:
+    return run(model(), exact=False, users_per_block=size)
+
+
+def test_screened_lists_are_those_of_scoring_everything() -> None:
+    (exact, nothing), (found, said) = run(model()), screened(512)
+    assert nothing == []
+    assert said[0].used
+    assert said[0].recall >= 0.999
+    assert said[0].sure > 0.9
+    assert said[0].candidates < MOVIES / 4
+    assert (by_rank(found, "movie_id") == by_rank(exact, "movie_id")).mean() > 0.999
+    np.testing.assert_allclose(by_rank(found, "score"), by_rank(exact, "score"), atol=1e-4)
+    assert (by_rank(found, "movie_id")[-STRANGERS:] == by_rank(exact, "movie_id")[-STRANGERS:]).all()
+
+
+def test_the_number_of_users_per_block_does_not_change_a_screened_list() -> None:
+    assert screened(80)[0].equals(screened(512)[0])
+
+
+def test_a_screen_that_needs_too_many_movies_is_not_used_and_lists_are_exact() -> None:
+    trained = random_model(
+        world()["user_id"], world()["movie_id"], seed=7, embedding_dimension=64, hidden_units=(64, 32)
+    )
+    trained.weights["weight/000"][:] *= (
+        4  # random, of many dimensions, and nothing in common: no basis of 32 could hold it
+    )
+    found, said = run(trained, exact=False)
+    assert not said[0].used
+    assert found.equals(run(trained)[0])
+
+
+def test_few_users_or_a_model_of_factors_are_never_screened() -> None:
+    allowed = candidates.select(world(), None, min_ratings=1)
+    some = world().filter(pc.less(world()["user_id"], 200))
+    said: list[Screening] = []
+    seen = score.history(some, None, allowed)
+    list(score.top_n(model().ready(some), allowed, seen, N, users_per_block=512, exact=False, on_screen=said.append))
+    assert said == []
