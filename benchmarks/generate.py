@@ -106,29 +106,33 @@ def rated(
     )
 
 
-def write(folder: Path, made: World, random: np.random.Generator) -> int:
-    """Write the files and return the number of ratings."""
+def table(random: np.random.Generator, made: World) -> pa.Table:
+    """The ratings of everybody, ordered by time, with ids from 1."""
     blocks = [rated(random, made, first) for first in range(0, len(made.counts), BLOCK)]
     user, movie, stars, second = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     del blocks
     order = np.argsort(second, kind="stable")
+    at = pa.array(second[order]).cast(pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
+    return pa.table({"user_id": user[order] + 1, "movie_id": movie[order] + 1, "rating": stars[order], "rated_at": at})
+
+
+def write(folder: Path, made: World, random: np.random.Generator) -> int:
+    """Write the files and return the number of ratings."""
+    ratings = table(random, made)
     (folder / "ratings").mkdir(parents=True, exist_ok=True)
-    for number, part in enumerate(np.array_split(order, FILES)):
-        at = pa.array(second[part]).cast(pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
-        columns = {"user_id": user[part] + 1, "movie_id": movie[part] + 1, "rating": stars[part], "rated_at": at}
-        pq.write_table(pa.table(columns), folder / "ratings" / f"part-{number:02d}.parquet", compression="zstd")
-    movies = np.arange(1, len(made.quality) + 1)
-    genres = pa.array([[name] for name in np.array(GENRES)[made.movie_taste.argmax(axis=1)].tolist()])
-    year = (2000 + 20 * made.out).astype(np.int16)
-    table = {
-        "movie_id": movies,
-        "title": [f"Movie {number}" for number in movies.tolist()],
-        "genres": genres,
-        "year": year,
+    size = -(-ratings.num_rows // FILES)
+    for number in range(FILES):
+        path = folder / "ratings" / f"part-{number:02d}.parquet"
+        pq.write_table(ratings.slice(number * size, size), path, compression="zstd")
+    columns = {
+        "movie_id": np.arange(1, len(made.quality) + 1),
+        "title": [f"Movie {number}" for number in range(1, len(made.quality) + 1)],
+        "genres": pa.array([[name] for name in np.array(GENRES)[made.movie_taste.argmax(axis=1)].tolist()]),
+        "year": (2000 + 20 * made.out).astype(np.int16),
     }
-    pq.write_table(pa.table(table), folder / "movies.parquet")
+    pq.write_table(pa.table(columns), folder / "movies.parquet")
     (folder / "recjob.toml").write_text(CONFIG.format(folder=folder))
-    return len(order)
+    return int(ratings.num_rows)
 
 
 def main() -> None:

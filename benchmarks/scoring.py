@@ -1,35 +1,53 @@
-"""How many pairs of user and movie are scored in a core-second: recjob's kernels beside implicit, `predict`, and the limit.
+"""How many pairs of user and movie are scored in a core-second: recjob's kernels beside other libraries and the limit.
 
-    python benchmarks/scoring.py [--users 1024] [--movies 60000] [--factors 407] [--top 50] [--repeat 5]
+    python benchmarks/scoring.py [--quick] [--users 1024] [--movies 60000] [--factors 407] [--top 50] [--repeat 5]
 
-product: a factored model such as `default`; every user against every movie, seen ones left out, the best kept. Beside it
-implicit's `topk` with a filter, at the same number of factors, and the matrix product alone, by numpy.
-mlp: the article's network; beside it the same as Keras `predict` over pairs, in batches of 8192.
+factor: a factored model such as `default`; every user against every movie, seen ones left out, the best kept. Beside it, at the
+same number of factors, implicit's `topk` with a filter, faiss and TFRS BruteForce (which have none), and the matrix product
+alone, by numpy. Weights are random: time does not depend on them.
+grid: the article's network, untrained; beside it Keras `predict` over pairs in batches of 8192 and of 32, and the rate at which
+numpy multiplies large matrices, in pairs of 32.9 thousand operations.
+screen: the same network, trained on made-up ratings (generate.py), with and without its screen; how much of the exact lists the
+screened ones hold. Time is that of blocks of users after the first: making the screen is about as much as scoring 512 users.
+rss: peak memory of scoring four times as many users over that of scoring one times, each in a process of its own.
 
-Process CPU time, medians of interleaved repeats; what is compared shares the run. Weights are random: time does not depend on
-them. The last line is JSON: {"benchmark": "scoring", "figures": {name: pairs in a core-second}, "ratios": {..}}.
+Process CPU time, medians of interleaved repeats; what is compared shares the run. The last line is JSON:
+{"benchmark": "scoring", "figures": {ratio: ..}, "pairs_per_core_second": {..}}.
 """
 
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+import generate
 import numpy as np
+import pyarrow as pa
 
-from recommender import models
+from recommender import models, score
+from recommender.candidates import Candidates
 from recommender.config import recipe
 from recommender.device import block_users
 from recommender.grid import GROUP, Grid, best
-from recommender.tensorflow import tf
+from recommender.ready import Ready
+from recommender.tensorflow import tf, tfrs
+from recommender.train import train
+from recommender.vocabulary import Vocabulary
+
+PAIR = 2 * (256 * 64 + 64)
+"""Floating-point operations of the network for a pair, its first layer done once per user and movie."""
+Variants = dict[str, tuple[int, Callable[[], Any]]]
+"""Pairs, and what scores them, by name."""
 
 
-def product(given: argparse.Namespace) -> dict[str, tuple[int, Callable[[], Any]]]:
-    """What a factored model is compared with; (pairs, run) by name."""
+def factored(given: argparse.Namespace) -> Variants:
+    """A factored model, and what it is compared with."""
     random = np.random.default_rng(0)
     movies = random.normal(size=(given.movies, given.factors)).astype(np.float32)
     users = random.normal(size=(given.users, given.factors)).astype(np.float32)
@@ -40,6 +58,7 @@ def product(given: argparse.Namespace) -> dict[str, tuple[int, Callable[[], Any]
         score_grid=lambda left, right: tf.matmul(left, right, transpose_b=True),
     )
     grid, size = Grid(model, np.arange(1, given.movies + 1, dtype=np.int32)), block_users(given.movies)
+    brute = tfrs.layers.factorized_top_k.BruteForce(k=given.top).index(movies)
 
     @tf.function(reduce_retracing=True)
     def choose(codes: Any, rated: Any) -> Any:
@@ -58,82 +77,182 @@ def product(given: argparse.Namespace) -> dict[str, tuple[int, Callable[[], Any]
         for first in range(0, given.users, size):
             users[first : first + size] @ movies.T
 
+    def brute_force() -> None:
+        for first in range(0, given.users, size):
+            brute(tf.constant(users[first : first + size]))[0].numpy()
+
     pairs = given.users * given.movies
-    found: dict[str, tuple[int, Callable[[], Any]]] = {
-        "product": (pairs, recjob),
-        "numpy product alone": (pairs, limit),
-    }
+    found: Variants = {"factor": (pairs, recjob), "product": (pairs, limit), "TFRS BruteForce": (pairs, brute_force)}
+    return found | _implicit(given, users, movies, seen) | _faiss(given, users, movies)
+
+
+def _implicit(given: argparse.Namespace, users: np.ndarray, movies: np.ndarray, seen: list[np.ndarray]) -> Variants:
     try:
         import scipy.sparse as sp
         from implicit.cpu.topk import topk
     except ImportError as error:
         print(f"implicit is left out: {error}: pip install -e '.[bench]'")
-        return found
+        return {}
     starts = np.arange(0, given.users * given.seen + 1, given.seen)
     shape = (given.users, given.movies)
     filtered = sp.csr_matrix((np.ones(starts[-1], np.float32), np.concatenate(seen), starts), shape=shape)
 
-    def implicit() -> None:
+    def run() -> None:
         for first in range(0, given.users, 100):
             part = slice(first, first + 100)
             topk(movies, users[part], given.top, filter_query_items=filtered[part], num_threads=os.cpu_count())
 
-    return found | {"implicit topk, filtered": (pairs, implicit)}
+    return {"implicit": (given.users * given.movies, run)}
 
 
-def mlp(given: argparse.Namespace) -> dict[str, tuple[int, Callable[[], Any]]]:
-    """What the article's network is compared with, on fewer users."""
-    users, movies = 2 * GROUP, min(given.movies, 10_000)
-    model = models.build(recipe("basic").model, users + 1, movies + 1)
-    grid, rows = Grid(model, np.arange(1, movies + 1, dtype=np.int32)), tf.range(1, users + 1)
+def _faiss(given: argparse.Namespace, users: np.ndarray, movies: np.ndarray) -> Variants:
+    try:
+        import faiss
+    except ImportError as error:
+        print(f"faiss is left out: {error}: pip install faiss-cpu")
+        return {}
+    index = faiss.IndexFlatIP(given.factors)
+    index.add(movies)
+    return {"faiss": (given.users * given.movies, lambda: index.search(users, given.top))}
+
+
+def grid(given: argparse.Namespace) -> Variants:
+    """The article's network, and what it is compared with; each on as many pairs as take about a second."""
+    movies = min(given.movies, 10_000)
+    model = models.build(recipe("basic").model, 2 * GROUP + 1, movies + 1)
+    made, rows = Grid(model, np.arange(1, movies + 1, dtype=np.int32)), tf.range(1, 2 * GROUP + 1)
     keras = tf.keras.Sequential([tf.keras.layers.InputLayer((64,)), *model.hidden, model.rating])
-    few = 4
-    pairs = np.repeat(np.arange(1, few + 1), movies), np.tile(np.arange(1, movies + 1), few)
+    left, right = (np.random.default_rng(1).normal(size=(1536, 1536)).astype(np.float32) for _ in range(2))
 
-    def predict() -> None:
+    def predict(users: int, batch: int) -> None:
+        pairs = np.repeat(np.arange(1, users + 1), movies), np.tile(np.arange(1, movies + 1), users)
         joined = np.hstack([model.user_embedding(pairs[0]).numpy(), model.movie_embedding(pairs[1]).numpy()])
-        keras.predict(joined, batch_size=8192, verbose=0)
+        keras.predict(joined, batch_size=batch, verbose=0)
 
     def recjob() -> None:
-        best(grid.scores(model.encode_users(rows))[0], given.top)[0].numpy()
+        best(made.scores(model.encode_users(rows))[0], given.top)[0].numpy()
 
-    return {"mlp": (users * movies, recjob), "Keras predict over pairs": (few * movies, predict)}
+    return {
+        "grid": (2 * GROUP * movies, recjob),
+        "predict, 8192 pairs": (4 * movies, lambda: predict(4, 8192)),
+        "predict, 32 pairs": (movies, lambda: predict(1, 32)),
+        "gemm": (4 * 2 * 1536**3 // PAIR, lambda: [left @ right for _ in range(4)]),
+    }
+
+
+def screen(given: argparse.Namespace, movies: int) -> tuple[Variants, Callable[[], float]]:
+    """The network trained on made-up ratings, exact and screened, and what share of the exact lists is found."""
+    random = np.random.default_rng(3)
+    users, name = 8192, f"{movies // 1000}k"
+    ratings = generate.table(random, generate.world(random, users, movies, given.ratings))
+    ids = pa.array(np.arange(1, movies + 1))
+    known = Vocabulary.of(ratings["user_id"]), Vocabulary.of(pa.chunked_array([ids]))
+    ready = train(ratings, recipe("basic"), vocabularies=known).ready(ratings)
+    counts = np.bincount(ratings["movie_id"].to_numpy(), minlength=movies + 1)[1:]
+    candidates = Candidates(ids, counts, np.full(movies, 3.5, np.float32))
+    seen = score.history(ratings, None, candidates)
+    said: list[score.Screening] = []
+
+    def blocks(ready: Ready, size: int, exact: bool) -> Any:
+        return score.top_n(ready, candidates, seen, given.top, users_per_block=size, exact=exact, on_screen=said.append)
+
+    few, many = 16, 128
+    exact, screened = blocks(ready, few, True), blocks(ready, many, False)
+    found = [next(exact), next(screened)]  # compiles, and makes the screen
+    print(f"screen, {name} movies: {said[0]}")
+
+    def recall() -> float:
+        listed = [set(map(tuple, zip(*(b.recommendations[c].to_pylist() for c in (0, 2)), strict=True))) for b in found]
+        names = set(found[0].status["user_id"].to_pylist())
+        return len(listed[0] & listed[1]) / sum(user in names for user, _ in listed[1])
+
+    return {
+        f"exact {name}": (few * movies, lambda: next(exact)),
+        f"screen {name}": (many * movies, lambda: next(screened)),
+    }, recall
+
+
+def peak(users: int, movies: int) -> int:
+    """Peak memory, KiB, of a process that scores so many users, with twenty ratings each."""
+    command = [sys.executable, __file__, "--only-memory", str(users), "--movies", str(movies)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def only_memory(users: int, movies: int) -> None:
+    """Score, and print the peak."""
+    import resource
+
+    random, ratings = np.random.default_rng(4), 20 * users
+    user, movie = np.repeat(np.arange(users), 20), random.integers(0, movies, ratings)
+    at = pa.array(np.arange(ratings), pa.timestamp("us", "UTC"))
+    table = pa.table({"user_id": user, "movie_id": movie, "rating": np.full(ratings, 4, np.float32), "rated_at": at})
+    candidates = Candidates(pa.array(np.arange(movies)), np.zeros(movies, np.int64), np.zeros(movies, np.float32))
+    known = Vocabulary.of(table["user_id"]), Vocabulary.of(pa.chunked_array([candidates.ids]))
+    model = models.build(recipe("basic", hidden_units=(8,), embedding_dimension=4).model, *(v.rows for v in known))
+    ready = Ready(model, *known, "movie_id", (1.0, 5.0), None)
+    seen = score.history(table, None, candidates)
+    for _ in score.top_n(ready, candidates, seen, 50, users_per_block=block_users(movies)):
+        pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def measured(variants: Variants, repeat: int) -> dict[str, float]:
+    """Pairs in a core-second, median over interleaved repeats; the first, which compiles, does not count."""
+    took: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(repeat + 1):
+        for name, (_, run) in variants.items():
+            began = time.process_time()
+            run()
+            if number:
+                took[name].append(time.process_time() - began)
+    return {name: pairs / median(took[name]) for name, (pairs, _) in variants.items()}
+
+
+COMPARED = {
+    "factor_vs_implicit": ("factor", "implicit"),
+    "factor_vs_gemm": ("factor", "product"),
+    "factor_vs_brute_force": ("factor", "TFRS BruteForce"),
+    "factor_vs_faiss": ("factor", "faiss"),
+    "grid_vs_gemm_peak": ("grid", "gemm"),
+    "grid_vs_predict_pairs": ("grid", "predict, 8192 pairs"),
+    "grid_vs_predict_default": ("grid", "predict, 32 pairs"),
+    "screen_vs_grid_60k": ("screen 60k", "exact 60k"),
+    "screen_vs_grid_10k": ("screen 10k", "exact 10k"),
+}
 
 
 def main() -> None:
     """Print a table and the line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer users and repeats, less training")
     parser.add_argument("--users", type=int, default=1024)
     parser.add_argument("--movies", type=int, default=60_000)
     parser.add_argument("--factors", type=int, default=407, help="as many as a user of `default` has")
     parser.add_argument("--seen", type=int, default=150, help="movies that each user has seen")
     parser.add_argument("--top", type=int, default=50)
+    parser.add_argument("--ratings", type=int, default=2_000_000, help="to train the screened network on")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only-memory", type=int, metavar="USERS", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    variants = product(given) | mlp(given)
-    took: dict[str, list[float]] = {name: [] for name in variants}
-    for repeat in range(given.repeat + 1):
-        for name, (_, run) in variants.items():
-            began = time.process_time()
-            run()
-            if repeat:  # the first compiles
-                took[name].append(time.process_time() - began)
-    figures = {name: pairs / median(took[name]) for name, (pairs, _) in variants.items()}
+    if given.only_memory:
+        only_memory(given.only_memory, given.movies)
+        return
+    if given.quick:
+        given.users, given.ratings, given.repeat = 256, 200_000, 2
+    rates, recalls = measured(factored(given) | grid(given), given.repeat), []
+    for movies in (10_000, 60_000):
+        variants, recall = screen(given, movies)
+        rates |= measured(variants, given.repeat)
+        recalls.append(recall())
+    for name, rate in rates.items():
+        print(f"{name:<24}{rate / 1e6:>10.2f} M pairs in a core-second")
+    figures = {name: round(rates[a] / rates[b], 4) for name, (a, b) in COMPARED.items() if b in rates}
+    figures |= {"screen_recall": min(recalls)}
+    users = 4_000 if given.quick else 40_000
+    figures |= {"rss_4x_users": round(peak(4 * users, 2_000) / peak(users, 2_000), 3)}
     for name, figure in figures.items():
-        print(f"{name:<28}{figure / 1e6:>10.2f} M pairs in a core-second")
-    compared = (
-        ("product", "implicit topk, filtered"),
-        ("product", "numpy product alone"),
-        ("mlp", "Keras predict over pairs"),
-    )
-    ratios = {f"{a} / {b}": figures[a] / figures[b] for a, b in compared if b in figures}
-    for name, ratio in ratios.items():
-        print(f"{name}: {ratio:.2f}")
-    print(
-        json.dumps(
-            {"benchmark": "scoring", "figures": {name: round(f) for name, f in figures.items()}, "ratios": ratios}
-        )
-    )
+        print(f"{name:<24}{figure:>10.3f}")
+    print(json.dumps({"benchmark": "scoring", "figures": figures, "pairs_per_core_second": rates}))
 
 
 if __name__ == "__main__":
