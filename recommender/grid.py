@@ -1,5 +1,7 @@
 """The scores of a model for all of some movies: one matrix product, or tiles that stay in cache, compiled once."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ TILE = 512
 """Movies in one tile of the grid: with GROUP it keeps the hidden layer of a model in the processor's cache."""
 RUN = 64
 """Neighbouring movies of which `best` looks at the highest score only, at first."""
+
+_THREADS = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
 class Grid:
@@ -49,8 +53,7 @@ class Grid:
             )  # no product is larger than that of the lengths
             user_codes = tf.concat([user_codes, tf.ones_like(user_codes[:, :1])], axis=1)
             return self.model.score_grid(user_codes, self.codes), broken
-        groups = [self.compiled(user_codes[at : at + GROUP]) for at in range(0, user_codes.shape[0], GROUP)]
-        scores = tf.concat(groups, axis=0)
+        scores = by_group(self.compiled, user_codes)
         broken = tf.reduce_any(~tf.math.is_finite(scores) & self.listed, axis=1)
         return tf.where(self.listed, scores, -np.inf), broken
 
@@ -61,6 +64,12 @@ class Grid:
             lambda movie_codes: self.model.score_grid(user_codes, movie_codes), self.tiles, fn_output_signature=tile
         )  # (T, G, tile)
         return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
+
+
+def by_group(compiled: Any, *users: Any) -> Any:
+    """What a compiled function gives for each GROUP of the users' tensors (U, ...), one under the other: a thread a core."""
+    parts = [[part[at : at + GROUP] for part in users] for at in range(0, users[0].shape[0], GROUP)]
+    return tf.concat(list(_THREADS.map(lambda part: compiled(*part), parts)), axis=0)
 
 
 def best(scores: Any, n: int) -> tuple[Any, Any]:

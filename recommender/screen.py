@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.grid import GROUP, Grid, best
+from recommender.grid import GROUP, Grid, best, by_group
 from recommender.tensorflow import tf
 
 RANK, LANDMARKS = 32, 256
@@ -48,8 +48,7 @@ class Screen:
 
     def bounds(self, user_codes: Any) -> Any:
         """What no score is expected to exceed, shape (U, M'), of a multiple of GROUP users; -inf as the grid has it."""
-        groups = range(0, user_codes.shape[0], GROUP)
-        scores = tf.concat([self.of_landmarks(user_codes[at : at + GROUP]) for at in groups], axis=0)  # (U, L)
+        scores = by_group(self.of_landmarks, user_codes)  # (U, L)
         place = tf.matmul(scores, self.place)  # (U, r)
         wrong = scores / self.landmark_error - tf.matmul(place, self.landmark_basis)  # (U, L)
         own = tf.sqrt(tf.reduce_mean(wrong**2, axis=1, keepdims=True))
@@ -59,8 +58,7 @@ class Screen:
         """The `n` highest scores (U, n) of movies whose bounds (U, M') are above -inf, where they are, and who is sure (U,)."""
         highest, at = best(bounds, self.candidates)
         least, at = highest[:, -1], tf.sort(at, axis=1)  # (U, C): the lower place first among equals
-        groups = range(0, user_codes.shape[0], GROUP)
-        scores = tf.concat([self.some(user_codes[i : i + GROUP], at[i : i + GROUP]) for i in groups], axis=0)
+        scores = by_group(self.some, user_codes, at)  # (U, C)
         scores = tf.where(tf.gather(bounds, at, batch_dims=1) > -np.inf, scores, -np.inf)
         found, place = tf.math.top_k(scores, self.n)
         sure = ((found[:, -1] > least) | (least == -np.inf)) & tf.reduce_all(scores < np.inf, axis=1)

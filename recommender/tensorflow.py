@@ -11,6 +11,10 @@ from contextlib import contextmanager
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFRS 0.7 needs Keras 2; read when tf.keras is first touched
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+"""What recjob compiles is small and run by a pool of threads: XLA's own would only wait for each other."""
+if _ONE_THREAD not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
 
 
 @contextmanager
