@@ -10,7 +10,7 @@ arguments give the same ratings. For figures of speed and memory: nothing made u
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,24 @@ movies = "{folder}/movies.parquet"
 [candidates]
 min_ratings = 1
 """
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much there is of what; by default as in MovieLens-25M."""
+
+    users: int = 162_541
+    movies: int = 59_047
+    ratings: int = 25_000_095
+
+    def of(self, ratings: int) -> "Shape":
+        """The same proportions: users grow as ratings do, movies as their square root."""
+        share = ratings / self.ratings
+        return Shape(round(self.users * share), round(self.movies * share**0.5), ratings)
+
+    def times(self, factor: int, name: str) -> "Shape":
+        """More of one, and the same of the others."""
+        return replace(self, **{name: factor * getattr(self, name)})
 
 
 @dataclass(frozen=True)
@@ -139,9 +157,9 @@ def main() -> None:
     """Write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a folder for the files")
-    parser.add_argument("--users", type=int, default=162_541)
-    parser.add_argument("--movies", type=int, default=59_047)
-    parser.add_argument("--ratings", type=int, default=25_000_095, help="about so many")
+    parser.add_argument("--users", type=int, default=Shape.users)
+    parser.add_argument("--movies", type=int, default=Shape.movies)
+    parser.add_argument("--ratings", type=int, default=Shape.ratings, help="about so many")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     began, random = time.perf_counter(), np.random.default_rng(given.seed)

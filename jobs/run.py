@@ -91,7 +91,7 @@ class Journal:
         entry: dict[str, Any] = {"step": name, "attempt": 1, "status": "running", "started_at": now()}
         self._steps.append(entry)
         self._write()
-        step, began = Step(), time.perf_counter()
+        step, began, worked = Step(), time.perf_counter(), time.process_time()
         try:
             yield step
             entry["status"] = "done"
@@ -102,6 +102,7 @@ class Journal:
             entry |= {
                 "finished_at": now(),
                 "seconds": round(time.perf_counter() - began, 3),
+                "cpu_seconds": round(time.process_time() - worked, 3),
                 "rows": step.rows,
                 "peak_rss_mb": peak_rss_mb(),
             }

@@ -48,6 +48,7 @@ COMMENT ON COLUMN run_steps.status IS 'running | done | failed.';
 COMMENT ON COLUMN run_steps.started_at IS 'UTC.';
 COMMENT ON COLUMN run_steps.finished_at IS 'UTC.';
 COMMENT ON COLUMN run_steps.seconds IS 'Wall time.';
+COMMENT ON COLUMN run_steps.cpu_seconds IS 'Processor time of all threads.';
 COMMENT ON COLUMN run_steps."rows" IS 'Rows the step made or read.';
 COMMENT ON COLUMN run_steps.peak_rss_mb IS 'Most memory the process had held by the end of the step, MB.';
 

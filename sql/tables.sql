@@ -52,6 +52,7 @@ CREATE TABLE run_steps (
   started_at TIMESTAMP NOT NULL,
   finished_at TIMESTAMP,
   seconds DOUBLE,
+  cpu_seconds DOUBLE,
   "rows" BIGINT,
   peak_rss_mb INTEGER
 );
