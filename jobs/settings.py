@@ -79,7 +79,7 @@ class Score:
     """Users scored at once; 0: as many as fit, on a CPU no more than it is fastest with. It never changes a result."""
     exact: bool = True
     """Score every user against every movie. false: a model that is no product of factors, as those of the article, is screened
-    where that is tried and found good on the night itself (docs/models.md): many times faster, and lists may differ."""
+    where that is tried and found good on the night itself (docs/architecture.md): many times faster, and lists may differ."""
     memory_gib: float = 0.0
     """Memory for scores, GiB; 0: a quarter of the free RAM, at most 1, or half of the free GPU memory, at most 8."""
 

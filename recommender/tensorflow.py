@@ -43,6 +43,7 @@ with _native_stderr_held():
     import tensorflow_recommenders as tfrs
 
     tf.get_logger().setLevel("ERROR")
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU would round what is multiplied to ten bits
     tf.config.list_physical_devices("GPU")  # makes the devices report here, inside the quiet block
     tf.function(lambda: tf.constant(0.0) + 1.0, jit_compile=True)()  # and XLA
 
