@@ -40,9 +40,10 @@ class Vocabulary:
         if self._table is None:
             found = pc.fill_null(pc.index_in(column, value_set=self.ids), -1)
             return found.to_numpy().astype(np.int32) + 1
-        values = column.to_numpy() - self._first
-        inside = (values >= 0) & (values < len(self._table))
-        return np.where(inside, self._table[np.where(inside, values, 0)], UNKNOWN).astype(np.int32)
+        # What is less than the first id wraps around to a large number: one comparison finds all that are outside.
+        place = (column.to_numpy() - self._first).view(np.uint64)
+        np.minimum(place, np.uint64(len(self._table) - 1), out=place)
+        return self._table[place.view(np.int64)]
 
     @cached_property
     def _first(self) -> int:
@@ -50,13 +51,13 @@ class Vocabulary:
 
     @cached_property
     def _table(self) -> NDArray[np.int32] | None:
-        """Row by `id - first id`, or None where a hash lookup is the better way."""
+        """Row by `id - first id`, and `UNKNOWN` at the end for ids beyond; None where a hash lookup is the better way."""
         if not pa.types.is_integer(self.ids.type) or not len(self.ids):
             return None
         values = self.ids.to_numpy()
         span = int(values[-1]) - int(values[0]) + 1
         if span > _TABLE_LIMIT * len(values) + 1024:
             return None
-        table = np.zeros(span, np.int32)
+        table = np.zeros(span + 1, np.int32)
         table[values - values[0]] = np.arange(1, len(values) + 1, dtype=np.int32)
         return table

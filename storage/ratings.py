@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage import digest, tabular
+from storage import digest, order, tabular
 from storage.errors import InvalidInput, NoRatings
 from storage.tabular import Problem
 
@@ -35,7 +35,6 @@ _USERS = {
     "zip_code": "text",
     "joined_at": "time",
 }
-_ORDER = [("rated_at", "ascending"), ("user_id", "ascending"), ("movie_id", "ascending"), ("rating", "ascending")]
 _SHOWN = 20
 """Most problems spelled out in one error."""
 
@@ -67,28 +66,11 @@ def read(source: str, columns: Mapping[str, str], *, before: datetime | None, li
 
     All problems of all files are reported at once. Raises `InvalidInput`, `NoRatings`.
     """
-    paths = tabular.files_of(source)
-    wanted = {name: columns.get(name, name) for name in _KINDS}
-    tables, problems = [], []
-    for path in paths:
-        table, found = tabular.typed(tabular.read(path, wanted), _KINDS, list(_KINDS), path)
-        tables.append((path, table))
-        problems += found
-    _raise(problems)
-    for name in ("user_id", "movie_id"):
-        tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
-    used, files, rejected = [], [], []
-    for path, table in tables:
-        past, refused = _checked(table, path, before, limits)
-        rejected += refused
-        used.append(past)
-        files.append(_lineage(path, table.num_rows, sum(entry["rows"] for entry in refused), past))
-    _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
-    whole = pa.concat_tables(used)
-    if not whole.num_rows:
+    used, files, rejected = _usable(tabular.files_of(source), columns, before, limits)
+    if not used.num_rows:
         when = f" before {before.isoformat()}" if before else ""
         raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? recjob ingest adds ratings")
-    return Ratings(_latest(whole.sort_by(_ORDER)), files, rejected)
+    return Ratings(order.latest(used), files, rejected)
 
 
 def read_movies(path: Path, columns: Mapping[str, str]) -> pa.Table:
@@ -124,6 +106,29 @@ def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str
             column=key,
         )
     return table.sort_by(key)
+
+
+def _usable(
+    paths: list[Path], columns: Mapping[str, str], before: datetime | None, limits: Limits
+) -> tuple[pa.Table, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The usable rows of all files before the instant, their lineage, and what was rejected."""
+    wanted = {name: columns.get(name, name) for name in _KINDS}
+    tables, problems = [], []
+    for path in paths:
+        table, found = tabular.typed(tabular.read(path, wanted), _KINDS, list(_KINDS), path)
+        tables.append((path, table))
+        problems += found
+    _raise(problems)
+    for name in ("user_id", "movie_id"):
+        tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
+    used, files, rejected = [], [], []
+    for path, table in tables:
+        past, refused = _checked(table, path, before, limits)
+        rejected += refused
+        used.append(past)
+        files.append(_lineage(path, table.num_rows, sum(entry["rows"] for entry in refused), past))
+    _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
+    return pa.concat_tables(used), files, rejected
 
 
 def _raise(problems: list[Problem]) -> None:
@@ -197,14 +202,3 @@ def _lineage(path: Path, rows: int, refused: int, past: pa.Table) -> dict[str, A
 
 def _naive(instant: datetime | None) -> str | None:
     return None if instant is None else instant.replace(tzinfo=None).isoformat()
-
-
-def _latest(ratings: pa.Table) -> pa.Table:
-    """Only the last row, in the given order, of each user and movie."""
-    users, movies = (ratings[name].combine_chunks().dictionary_encode() for name in ("user_id", "movie_id"))
-    pair = users.indices.to_numpy().astype(np.int64) * len(movies.dictionary) + movies.indices.to_numpy()
-    sorted_pairs = np.sort(pair)
-    if (sorted_pairs[1:] != sorted_pairs[:-1]).all():  # as nearly always: where each is comes only after that
-        return ratings.combine_chunks()
-    _, last = np.unique(pair[::-1], return_index=True)
-    return ratings.take(pa.array(np.sort(len(pair) - 1 - last))).combine_chunks()
