@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 UNKNOWN = 0
 _TABLE_LIMIT = 16
-"""Integer ids are looked up in a dense table while it is at most this many times longer than the vocabulary."""
+"""Integer ids are looked up in a dense table while it is at most this many times longer than the vocabulary, and found by one
+while it is at most this many times longer than the column."""
+_BLOCK = 65_536
+"""Ids looked up at a time: few enough for the cache."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,14 @@ class Vocabulary:
     @classmethod
     def of(cls, column: pa.ChunkedArray | pa.Array) -> "Vocabulary":
         """The vocabulary of all values in a column (int64 or string, no nulls)."""
+        if pa.types.is_integer(column.type) and len(column):
+            low, high = pc.min_max(column).as_py().values()
+            if high - low < _TABLE_LIMIT * len(column):
+                there = np.zeros(high - low + 1, bool)
+                values = column.to_numpy()
+                for start in range(0, len(values), _BLOCK):
+                    there[values[start : start + _BLOCK] - low] = True
+                return cls(pa.array(np.flatnonzero(there) + low))
         distinct = pc.unique(column)
         return cls(distinct.take(pc.sort_indices(distinct)))
 
@@ -40,10 +51,13 @@ class Vocabulary:
         if self._table is None:
             found = pc.fill_null(pc.index_in(column, value_set=self.ids), -1)
             return found.to_numpy().astype(np.int32) + 1
-        # What is less than the first id wraps around to a large number: one comparison finds all that are outside.
-        place = (column.to_numpy() - self._first).view(np.uint64)
-        np.minimum(place, np.uint64(len(self._table) - 1), out=place)
-        return self._table[place.view(np.int64)]
+        values, rows = column.to_numpy(), np.empty(len(column), np.int32)
+        for start in range(0, len(values), _BLOCK):
+            # What is less than the first id wraps around to a large number: one comparison finds all that are outside.
+            place = (values[start : start + _BLOCK] - self._first).view(np.uint64)
+            place = np.minimum(place, np.uint64(len(self._table) - 1)).view(np.int64)
+            rows[start : start + _BLOCK] = self._table.take(place)
+        return rows
 
     @cached_property
     def _first(self) -> int:

@@ -25,9 +25,9 @@ class _Ranks(NamedTuple):
 
     numbers: pa.ChunkedArray
     low: int
-    places: NDArray[np.int64]
+    places: NDArray[np.int32]
 
-    def of(self, numbers: pa.Array) -> NDArray[np.int64]:
+    def of(self, numbers: pa.Array) -> NDArray[np.int32]:
         """The ranks of some of the numbers."""
         place: NDArray[np.int64] = numbers.to_numpy() - self.low
         return self.places[place]
@@ -57,7 +57,9 @@ def _pairs(ratings: pa.Table) -> tuple[NDArray[np.int64], int]:
     users, movies = (_ranks(ratings[name]) for name in ("user_id", "movie_id"))
     pair, done, most = np.empty(ratings.num_rows, np.int64), 0, int(movies.places.max()) + 1
     for batch in pa.table([users.numbers, movies.numbers], names=["user", "movie"]).to_batches(_BLOCK):
-        pair[done : done + len(batch)] = users.of(batch["user"]) * most + movies.of(batch["movie"])
+        rows = pair[done : done + len(batch)]
+        np.multiply(users.of(batch["user"]), most, out=rows, dtype=np.int64)
+        rows += movies.of(batch["movie"])
         done += len(batch)
     return pair, (int(users.places.max()) + 1) * most
 
@@ -69,9 +71,9 @@ def _ranks(column: pa.ChunkedArray) -> _Ranks:
             there = np.zeros(high - low + 1, bool)
             for chunk in column.chunks:
                 there[chunk.to_numpy() - low] = True
-            return _Ranks(column, low, np.cumsum(there) - 1)
+            return _Ranks(column, low, np.cumsum(there, dtype=np.int32) - 1)
     encoded = column.dictionary_encode().combine_chunks()
-    places = np.empty(len(encoded.dictionary), np.int64)
+    places = np.empty(len(encoded.dictionary), np.int32)
     places[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(places))
     return _Ranks(pa.chunked_array([encoded.indices]), 0, places)
 
@@ -109,19 +111,23 @@ def _moved(column: pa.ChunkedArray, moved: NDArray[np.int64], origin: NDArray[np
     return pa.array(values, column.type)
 
 
-def _pack(at: pa.ChunkedArray, pair: NDArray[np.int64], pairs: int, key: NDArray[np.uint64]) -> bool:
+def _pack(
+    at: pa.ChunkedArray, pair: NDArray[np.int64], pairs: int, key: NDArray[np.uint64], unit: int = _SECOND
+) -> bool:
     """Fill `key` with numbers that sort as time and pair do, or only as time where both do not fit; whether they did."""
     first, last = pc.min_max(at).as_py().values()
-    seconds = not any(((chunk.to_numpy() - first) % _SECOND).any() for chunk in at.chunks)
-    unit = _SECOND if seconds else 1
     packed: bool = ((last - first) // unit + 1) * pairs <= 2**64
     done = 0
-    for chunk in at.chunks:
-        rows = slice(done, done := done + len(chunk))
-        key[rows] = (chunk.to_numpy() - first).view(np.uint64) // np.uint64(unit)
+    for (block,) in pa.table([at], names=["at"]).to_batches(_BLOCK):
+        since = (block.to_numpy() - first).view(np.uint64)
+        rows = key[done : done + len(block)]
+        np.floor_divide(since, np.uint64(unit), out=rows)
+        if (rows * np.uint64(unit) != since).any():
+            return _pack(at, pair, pairs, key, unit=1)
         if packed:
-            key[rows] *= np.uint64(pairs)
-            key[rows] += pair[rows].view(np.uint64)
+            rows *= np.uint64(pairs)
+            rows += pair[done : done + len(block)].view(np.uint64)
+        done += len(block)
     return packed
 
 

@@ -160,6 +160,8 @@ def _checked(
         good = pc.fill_null(past, True).to_numpy().copy()
     rejected = []
     for reason, test in tests.items():
+        if not pc.any(test).as_py():  # as nearly always: which rows is looked at only after that
+            continue
         failed = pc.fill_null(test, False).to_numpy() & good
         if failed.any():
             row = int(failed.argmax()) + 1
