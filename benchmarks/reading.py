@@ -3,9 +3,9 @@
     python benchmarks/reading.py [--ratings 25000000 | --source 'big/ratings/*.parquet'] [--repeat 3]
     python benchmarks/reading.py --quick
 
-read: ratings checked, hashed, in order, the latest of each pair, and encoded; beside it pyarrow that only reads the columns, and
-one epoch of training `basic` on the same ratings. encode: the vocabulary of user_id and the rows of all ratings in it; beside it
-`np.unique`. Without --source, ratings are made up as by generate.py. --quick: a million of them.
+read: ratings checked, hashed, in order, the latest of each pair, and encoded; beside it pyarrow that only reads the columns,
+and one epoch of training `basic` on the same ratings. encode: the vocabulary of user_id and the rows of all ratings in it;
+beside it `np.unique`. Without --source, ratings are made up as by generate.py. --quick: a million of them.
 
 Process CPU time, medians of interleaved repeats. night_read_s and night_read_gib are wall time and peak memory of the first
 reading, before anything is warm. The last line is JSON: {"benchmark": "reading", "figures": {name: figure}}.

@@ -115,11 +115,11 @@ CREATE TABLE movies (
 CREATE TABLE recommendations (
   as_of_date DATE NOT NULL,
   user_id $user_id NOT NULL,
-  rank SMALLINT NOT NULL CHECK (rank BETWEEN 1 AND 1000),
+  rank SMALLINT NOT NULL,
   movie_id $movie_id NOT NULL,
-  score FLOAT NOT NULL CHECK (isfinite(score)),
-  predicted_rating FLOAT NOT NULL CHECK (isfinite(predicted_rating)),
-  source VARCHAR NOT NULL CHECK (source IN ('model', 'cold_user')),
+  score FLOAT NOT NULL,
+  predicted_rating FLOAT NOT NULL,
+  source VARCHAR NOT NULL,
   run_id VARCHAR NOT NULL
 );
 

@@ -227,6 +227,8 @@ def _audit(connection: duckdb.DuckDBPyConnection) -> None:
     """Each file in sql/audit selects the rows that break its rule: none may be left."""
     broken = []
     for rule in sorted((_sql_folder() / "audit").glob("*.sql")):
+        if rule.stem == "repeated_movies" and not broken and not _same_keys(connection):
+            continue  # proven by less
         query = rule.read_text(encoding="utf-8")
         count = connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
         if count:
@@ -236,6 +238,16 @@ def _audit(connection: duckdb.DuckDBPyConnection) -> None:
             f"the new tables break {', '.join(broken)}; they were not published",
             hint="readers still see the previous ones; sql/audit/ says what each rule demands",
         )
+
+
+def _same_keys(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether two rows of a list have the same number for their movie, once the rules before `repeated_movies` hold."""
+    for (day,) in connection.execute("SELECT DISTINCT as_of_date FROM recommendations").fetchall():
+        keys = connection.execute(sql("checks/list_keys.sql"), [day]).fetchnumpy()["key"]
+        keys.sort()
+        if (keys[1:] == keys[:-1]).any():
+            return True
+    return False
 
 
 def _verified(path: Path, partitions: Sequence[RunPartition]) -> int:

@@ -50,6 +50,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "unexplained_short_lists": {"lists": GOOD[:3]},
     "lists_without_status": {"status": STATUS[:1]},
     "unknown_movies": {"movies": catalogue([10])},
+    "unusable_values": {"lists": [(1, 1, 10, 0.9, float("nan"), "model"), *GOOD[1:]]},
 }
 BROKEN_OTHERWISE = [
     ("rank_gaps", {"lists": [(1, 1, 10, 0.9, 4.5, "model"), (1, 1, 11, 0.9, 4.0, "model"), *GOOD[2:]]}),
@@ -63,6 +64,12 @@ BROKEN_OTHERWISE = [
         {"lists": [(1, 3, 12, 0.1, 1.0, "model"), *GOOD], "status": [(1, "warm", 3, 3, None), STATUS[1]]},
     ),
     ("unknown_movies", {"movies": catalogue([10, 11], unavailable=[11])}),
+    ("unusable_values", {"lists": [(1, 1, 10, float("inf"), 4.5, "model"), *GOOD[1:]]}),
+    ("unusable_values", {"lists": [(1, 1, 10, 0.9, 4.5, "guess"), *GOOD[1:]]}),
+    ("unusable_values", {"lists": [(1, 0, 10, 0.9, 4.5, "model"), *GOOD[1:]]}),
+    ("rank_gaps", {"lists": [GOOD[0], *GOOD[2:], GOOD[1]]}),  # a list in two pieces
+    ("rank_gaps", {"lists": [*GOOD[2:], *GOOD[:2]]}),  # users not in order
+    ("repeated_movies", {"lists": [*GOOD[:3], (2, 2, 11, 0.7, 3.0, "cold_user")]}),
 ]
 
 
@@ -112,8 +119,9 @@ def test_a_movie_that_is_gone_today_may_stand_in_the_lists_of_yesterday(tmp_path
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_cannot_be_stored(tmp_path: Path, score: float) -> None:
-    with pytest.raises(AuditFailed, match="CHECK"):
+    with pytest.raises(AuditFailed, match="unusable_values"):
         publish(tmp_path, "r1", [staged(tmp_path, "r1", lists=[(1, 1, 10, score, 4.5, "model"), *GOOD[1:]])])
+    assert not (tmp_path / "recs.duckdb").exists()
 
 
 def test_every_rule_in_the_folder_has_a_test() -> None:
