@@ -225,7 +225,7 @@ def id_types(partition: RunPartition) -> dict[str, str]:
 
 def _audit(connection: duckdb.DuckDBPyConnection) -> None:
     """Each file in sql/audit selects the rows that break its rule: none may be left."""
-    broken = []
+    broken: list[str] = []
     for rule in sorted((_sql_folder() / "audit").glob("*.sql")):
         if rule.stem == "repeated_movies" and not broken and not _same_keys(connection):
             continue  # proven by less

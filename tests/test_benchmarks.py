@@ -1,0 +1,35 @@
+"""The scripts in benchmarks/ still run, and print the figures that the documents quote. Nothing here looks at times."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = {
+    "reading": (["--ratings", "30000"], {"encode_vs_unique", "read_share_of_epoch", "read_vs_pyarrow", "night_read_s"}),
+    "publishing": (["--rows", "20000", "--dates", "2"], {"vs_ctas", "bytes_per_row", "lookup_p50_ms"}),
+}
+"""Arguments that make a script small, and the figures that it prints at least."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_benchmark_runs_and_prints_its_figures(name: str, tmp_path: Path) -> None:
+    arguments, figures = SCRIPTS[name]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", "--repeat", "1", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout.splitlines()[-1])
+    assert printed["benchmark"] == name
+    assert printed["figures"].keys() >= figures
+    assert all(math.isfinite(figure) and figure > 0 for figure in printed["figures"].values())
