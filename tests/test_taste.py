@@ -34,7 +34,8 @@ def vectors(ratings: pa.Table, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 def test_the_vectors_of_users_are_the_least_of_the_objective() -> None:
     facts, unobserved = facts_of(camps()), 0.1
     factors = taste.factors(facts, 4, L2, seed=1)
-    own = taste._solve(factors, facts.starts, facts.movie, L2, unobserved, len(factors))  # as if every rating were good
+    guess = np.zeros((facts.users.rows, 4), np.float32)
+    own = taste._solve(factors, facts.starts, facts.movie, L2, unobserved, len(factors), guess)  # as if all were good
 
     def objective(user: int, vector: np.ndarray) -> float:
         rated = facts.movie[facts.starts[user] : facts.starts[user + 1]]
@@ -45,6 +46,20 @@ def test_the_vectors_of_users_are_the_least_of_the_objective() -> None:
     for user in (1, 2, 30):
         least = objective(user, own[user].astype(np.float64))
         assert all(objective(user, own[user] + rng.normal(0, 0.01, 4)) > least for _ in range(20))
+
+
+def test_conjugate_gradients_find_what_a_solver_finds_whatever_the_guess() -> None:
+    rng = np.random.default_rng(6)
+    some = rng.normal(size=(50, 40, 16)).astype(np.float32)
+    left = np.matmul(some.transpose(0, 2, 1), some) + np.eye(16, dtype=np.float32)
+    right = rng.normal(size=(50, 16)).astype(np.float32)
+    exact = np.linalg.solve(left, right[:, :, None])[:, :, 0]
+    for guess in (np.zeros_like(right), exact, rng.normal(size=right.shape).astype(np.float32)):
+        found = taste._conjugate(left, right, guess)
+        left_over = np.linalg.norm(np.matmul(left, found[:, :, None])[:, :, 0] - right, axis=1)
+        assert (left_over <= 2 * taste._RESIDUAL * np.linalg.norm(right, axis=1)).all()
+        np.testing.assert_allclose(found, exact, atol=0.01 * np.abs(exact).max())
+    assert not taste._conjugate(left, np.zeros_like(right), np.zeros_like(right)).any()
 
 
 def test_with_all_components_the_ridge_regression_is_that_of_ease() -> None:
