@@ -3,7 +3,8 @@
 Factors: Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, 2008; the regularisation grows
 with the number of ratings, as in Rendle and others, Revisiting the performance of iALS on item recommendation benchmarks,
 2022. Its systems are solved by conjugate gradients from the round before: Takács, Pilászy and Tikk, Applications of the
-conjugate gradient method for implicit feedback collaborative filtering, 2011. Ridge: Steck, Embarrassingly shallow autoencoders for sparse data, 2019, as a product of factors; see `ridge`.
+conjugate gradient method for implicit feedback collaborative filtering, 2011. Ridge: Steck, Embarrassingly shallow
+autoencoders for sparse data, 2019, as a product of factors; see `ridge`.
 """
 
 from typing import Any
@@ -194,7 +195,8 @@ def _squares(columns: Floats) -> NDArray[np.float64]:
 
 def _ratings(known: Known) -> Any:
     """X of the ridge regression, sparse, shape (users.rows, movies.rows)."""
-    at = np.stack([known.user, known.movie], axis=1).astype(np.int64)
+    at = np.empty((len(known.user), 2), np.int64)
+    at[:, 0], at[:, 1] = known.user, known.movie
     values = np.where(known.good, 1, _SEEN).astype(np.float32)
     return tf.SparseTensor(at, values, (known.users.rows, known.movies.rows))
 

@@ -113,9 +113,10 @@ def train(
     """
     users, movies = vocabularies or vocabularies_of(ratings, recipe.model.movie_key)
     facts = known(ratings, users, movies, attributes) if recipe.model.by_history else None
-    pairs = encode(ratings, users, movies, recipe.model.movie_key)
+    pairs = {} if recipe.model.by_history else encode(ratings, users, movies, recipe.model.movie_key)
     held = encode(holdout, users, movies, recipe.model.movie_key) if holdout is not None and holdout.num_rows else None
     fit = _Fit(recipe, users.rows, movies.rows, pairs, facts)
+    del facts, pairs  # the fit has its own of what it goes on to use
     if checkpoints is not None and (saved := checkpoints.load()) is not None:
         fit.restore(saved)
     while not fit.finished:
@@ -123,7 +124,8 @@ def train(
         if checkpoints is not None:
             checkpoints.save(fit.state())
         on_epoch(epoch)
-    scale = (float(np.min(pairs["rating"])), float(np.max(pairs["rating"])))
+    stars = ratings["rating"].to_numpy().astype(np.float32)
+    scale = (float(np.min(stars)), float(np.max(stars)))
     return Trained(recipe, users, movies, scale, fit.best_weights(), tuple(fit.history), fit.names)
 
 
@@ -155,8 +157,8 @@ class _Fit:
         self.names = NO_NAMES if facts is None else Names(facts.user_features.names, facts.movie_features.names)
         self.model = models.build(recipe.model, users, movies, self.names)
         if facts is not None:
+            self.model.solve(facts, self.config.seed)  # first: it takes most memory, and what is remembered stays
             self.model.remember(facts, np.arange(users, dtype=np.int32), np.arange(movies, dtype=np.int32))
-            self.model.solve(facts, self.config.seed)
         in_pass = -(-len(next(iter(self.examples.values()))) // self.config.batch_size)
         self.steps = _steps(self.config, in_pass)
         self.model.compile(optimizer=_optimizer(self.config, in_pass, self.steps * self.config.epochs))

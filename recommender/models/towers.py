@@ -13,7 +13,7 @@ from recommender import taste
 from recommender.config import ModelConfig
 from recommender.facts import looked_up
 from recommender.known import Known, Names
-from recommender.sparse import gather, product
+from recommender.sparse import gather, product, spread, sums
 from recommender.tensorflow import tf, tfrs
 
 _CLOSED = -1e9
@@ -110,11 +110,12 @@ class Towers(tfrs.models.Model):
     def _stars_loss(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
         facts, stars = self.facts, self.stars
         movie, user = tf.gather(facts["movie"], at), tf.gather(facts["user"], at)
-        side, own, history = self._user_parts(users, at, row)
-        # Leave the rating to be predicted out of what predicts it.
+        side, own = self._strangers(users)
         liked = gather(self._of_movies(stars["surprise"]), movie) * tf.gather(facts["surprise"], at)[:, None]
-        part = gather(self._of_movies(stars["rated"]), movie) + liked
-        rater = gather(gather(stars["raters"], tf.gather(facts["trained_users"], users)), row)
+        part = gather(self._of_movies(stars["rated"]), movie) + liked  # (R, k + 1)
+        history = sums(part, row, tf.size(users)) * tf.gather(facts["user_scale"], users)[:, None]  # (U, k + 1)
+        # Leave the rating to be predicted out of what predicts it.
+        rater = spread(gather(stars["raters"], tf.gather(facts["trained_users"], users)), row)
         q = gather(self._movie_codes(), movie) - tf.gather(facts["as_rater"], at)[:, None] * rater
         cold = tf.cast(tf.random.stateless_uniform([tf.shape(at)[0]], seed) < _COLD, tf.int64)
         p = gather(tf.concat([side + own + history, side], 0), row + cold * tf.shape(users, tf.int64)[0])
@@ -133,20 +134,20 @@ class Towers(tfrs.models.Model):
         movie, target = tf.gather(facts["movie"], at), tf.gather(facts["good"], at) * (1 - past)
         among, own = self._alternatives(tf.boolean_mask(movie, target > 0))
         vectors = self._choice_users(choice, tf.size(users), row, at, past, fade)
-        vectors = tf.concat([vectors, tf.ones_like(vectors[:, :1])], 1)
-        logits = tf.matmul(vectors, gather(self._choice_movies(choice), among), transpose_b=True) + own
-        recent = tf.gather(tf.gather(facts["trend"], among, axis=1), tf.maximum(now, 0))
-        logits += choice["trend"] * recent * tf.cast(now >= 0, tf.float32)[:, None]
-        place = tf.tensor_scatter_nd_update(
-            tf.fill(tf.shape(facts["open"]), -1), among[:, None], tf.range(tf.size(among))
-        )
-        cell = tf.stack([tf.cast(row, tf.int32), tf.gather(place, movie)], axis=1)
-        inside = cell[:, 1] >= 0
-        marks = tf.scatter_nd(tf.boolean_mask(cell, inside), tf.boolean_mask(target - past, inside), tf.shape(logits))
-        logits, labels = logits + _CLOSED * tf.nn.relu(-marks), tf.nn.relu(marks)
-        wanted = tf.reduce_sum(labels, axis=1)
-        missed = tf.nn.softmax_cross_entropy_with_logits(labels / tf.maximum(wanted, 1.0)[:, None], logits)
-        loss = tf.reduce_sum(wanted * missed) / tf.maximum(tf.reduce_sum(wanted), 1.0)
+        vectors = tf.concat([vectors, tf.ones_like(vectors[:, :1])], 1)  # (U, d + 1)
+        movies, trend, place = self._choice_movies(choice), facts["trend"], movie
+        if among is not None:
+            movies, trend = gather(movies, among), tf.gather(trend, among, axis=1)
+            nowhere = tf.fill(tf.shape(facts["open"]), -1)
+            place = tf.gather(tf.tensor_scatter_nd_update(nowhere, among[:, None], tf.range(tf.size(among))), movie)
+        logits = tf.matmul(vectors, movies, transpose_b=True) + own  # (U, K)
+        share = choice["trend"] * tf.cast(now >= 0, tf.float32)
+        logits += share[:, None] * tf.gather(trend, tf.maximum(now, 0))
+        cell = tf.stack([tf.cast(row, tf.int32), place], axis=1)  # (R, 2)
+        closed = tf.boolean_mask(cell, (past > 0) & (place >= 0))
+        logits = tf.tensor_scatter_nd_add(logits, closed, tf.fill(tf.shape(closed)[:1], _CLOSED))
+        likely = tf.gather_nd(tf.nn.log_softmax(logits), tf.boolean_mask(cell, target > 0))  # (targets,)
+        loss = -tf.reduce_sum(likely) / tf.maximum(tf.reduce_sum(target), 1.0)
         penalties = [tf.reduce_sum(weight**2) for name, weight in choice.items() if name != "trend"]
         return loss + self.config.l2 / 2 * tf.add_n(penalties)
 
@@ -170,10 +171,10 @@ class Towers(tfrs.models.Model):
         return past, fade, tf.where(timely, now, -1)
 
     def _alternatives(self, chosen: Any) -> tuple[Any, Any]:
-        """The movies (K,) that choices are told from, and the terms of their logits that are known."""
+        """The movies (K,) that choices are told from, None for all, and the terms of their logits that are known."""
         facts = self.facts
         if facts["open"].shape[0] <= _WHOLE:
-            return tf.range(facts["open"].shape[0]), tf.where(facts["open"], facts["log_share"], _CLOSED)
+            return None, tf.where(facts["open"], facts["log_share"], _CLOSED)
         among, _ = tf.unique(chosen)
         share = tf.gather(facts["log_share"], among)
         met = -tf.math.expm1(tf.cast(tf.size(chosen), tf.float32) * tf.math.log1p(-tf.exp(share)))
@@ -229,12 +230,16 @@ class Towers(tfrs.models.Model):
         return at.flat_values, at.value_rowids()
 
     def _sums(self, size: Any, at: Any, row: Any, parts: list[tuple[Any, Any]]) -> list[Any]:
-        """For each part, weights (R,) and vectors by trained movie, sums over the ratings `at` of each row, (size, k)."""
+        """For each part, weights (R,) and vectors by trained movie, sums over the ratings `at` of each row, (size, k).
+
+        A weight of 0 costs nothing: half of the ratings of a choice have it.
+        """
         cell = tf.stack([row, tf.gather(self.facts["trained_movie"], at)], axis=1)
 
         def total(weights: Any, vectors: Any) -> Any:
             shape = tf.stack([tf.cast(size, tf.int64), vectors.shape[0]])
-            return product(tf.SparseTensor(cell, weights, shape), vectors)
+            kept = tf.where(weights != 0)[:, 0]
+            return product(tf.SparseTensor(tf.gather(cell, kept), tf.gather(weights, kept), shape), vectors)
 
         return [total(*part) for part in parts]
 
@@ -254,12 +259,16 @@ class Towers(tfrs.models.Model):
 
     def _user_parts(self, users: Any, at: Any, row: Any) -> tuple[Any, Any, Any]:
         """What attributes, id and history say of each user, (U, k + 1) each."""
-        own = gather(self.stars["user"], tf.gather(self.facts["trained_users"], users))
-        side = tf.matmul(tf.gather(self.facts["user_side"], users), self.stars["user_side"])
+        side, own = self._strangers(users)
         liked = tf.gather(self.facts["surprise"], at)
         parts = [(tf.ones_like(liked), self.stars["rated"]), (liked, self.stars["surprise"])]
         history = tf.add_n(self._sums(tf.size(users), at, row, parts))
         return side, own, history * tf.gather(self.facts["user_scale"], users)[:, None]
+
+    def _strangers(self, users: Any) -> tuple[Any, Any]:
+        """What attributes and id say of each user, (U, k + 1) each."""
+        own = gather(self.stars["user"], tf.gather(self.facts["trained_users"], users))
+        return tf.matmul(tf.gather(self.facts["user_side"], users), self.stars["user_side"]), own
 
     def _star_users(self, users: Any) -> Any:
         return tf.add_n(self._user_parts(users, *self._ratings_of(users)))
@@ -288,8 +297,9 @@ def _normal(name: str, shape: tuple[int, int], deviation: float = 0.05, bias: bo
 
 
 def _fade(age: Any) -> Any:
-    """Weight of a rating among a user's newest; of age 0 is the newest of all."""
-    return tf.exp(-tf.cast(age, tf.float32) / _NEWEST)
+    """Weight of a rating among a user's newest; of age 0 is the newest of all, and what is lost in rounding is 0."""
+    weight = tf.exp(-tf.cast(age, tf.float32) / _NEWEST)
+    return tf.where(weight > 1e-8, weight, 0.0)
 
 
 def build(config: ModelConfig, users: int, movies: int, names: Names) -> Towers:
