@@ -193,7 +193,7 @@ def measured(ratings: pa.Table, name: str, repeat: int, peers: dict[str, Callabl
 def main() -> None:
     """Print a table and the line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute on two quiet cores")
+    parser.add_argument("--quick", action="store_true", help="a little over a minute on two quiet cores")
     parser.add_argument("--repeat", type=int, default=7)
     given = parser.parse_args()
     repeat = 2 if given.quick else given.repeat
