@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args()
     if given.quick:
-        given.made_up, given.growth, given.repeat, given.model = 50_000, True, 1, "basic"
+        given.made_up, given.growth, given.repeat, given.model = given.made_up or 50_000, True, 1, "basic"
     if (given.data is None) == (given.made_up is None):
         parser.error("give --data or --made-up")
     shape = None if given.data else SHAPE.of(given.made_up)
