@@ -38,18 +38,18 @@ from recommender.known import known
 from recommender.tensorflow import tf, tfrs
 from recommender.train import Epoch, train, vocabularies_of
 
-RATINGS, USERS, MOVIES = 1_000_000, 6000, 4000
+USERS, MOVIES = 6000, 4000
 BATCH, WIDTH = 8192, 32
 TARGETS = {"mlp_vs_tutorial": 3.3, "mlp_vs_ceiling": 0.65, "default_vs_ceiling": 0.65}
 Took = dict[str, list[float]]
 
 
-def made() -> pa.Table:
+def made(ratings: int) -> pa.Table:
     """Ratings of users and movies some of which have many times as many as others, each pair once."""
     random = np.random.default_rng(0)
     often = random.pareto(1.5, USERS) + 0.2, (np.arange(MOVIES) + 20.0) ** -0.9
-    user, movie = (random.choice(len(p), RATINGS * 2, p=p / p.sum()) for p in often)
-    user, movie = np.divmod(random.permutation(np.unique(user * MOVIES + movie))[:RATINGS], MOVIES)
+    user, movie = (random.choice(len(p), ratings * 2, p=p / p.sum()) for p in often)
+    user, movie = np.divmod(random.permutation(np.unique(user * MOVIES + movie))[:ratings], MOVIES)
     at = pa.array(random.integers(0, 1000 * 86_400, len(user)) * 1_000_000, pa.timestamp("us", "UTC"))
     stars = random.integers(1, 6, len(user)).astype(np.float32)
     return pa.table({"user_id": user + 1, "movie_id": movie + 1, "rating": stars, "rated_at": at})
@@ -93,7 +93,7 @@ def tutorial(ratings: pa.Table) -> dict[str, Callable[[], Any]]:
     return {name: partial(model.fit, kind, epochs=1, verbose=0) for name, kind in kinds.items()}
 
 
-def network() -> Callable[[], Any]:
+def network(ratings: int) -> Callable[[], Any]:
     """Forward and backward of the article's layers, as often as there are batches."""
     model = models.build(recipe("basic").model, 1, 1)
     layers = [*model.hidden, model.rating]
@@ -112,7 +112,7 @@ def network() -> Callable[[], Any]:
         return tape.gradient(loss, [pair, *(weight for layer in layers for weight in layer.trainable_variables)])
 
     def run() -> None:
-        for _ in range(RATINGS // BATCH):
+        for _ in range(ratings // BATCH):
             found = step()
         found[0].numpy()
 
@@ -195,14 +195,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a little over a minute on two quiet cores")
     parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--ratings", type=int, default=1_000_000)
     given = parser.parse_args()
-    repeat = 2 if given.quick else given.repeat
-    ratings = made()
-    some = ratings.slice(0, RATINGS // 5 if given.quick else RATINGS)
+    repeat = min(2, given.repeat) if given.quick else given.repeat
+    ratings = made(given.ratings)
+    some = ratings.slice(0, len(ratings) // 5 if given.quick else len(ratings))
     pipelines = tutorial(some)
-    took = measured(ratings, "basic", repeat, pipelines | {"network": network()})
-    batches = RATINGS // BATCH
-    counts = {"basic": RATINGS, "network": batches * BATCH} | {name: len(some) for name in pipelines}
+    took = measured(ratings, "basic", repeat, pipelines | {"network": network(len(ratings))})
+    batches = len(ratings) // BATCH
+    counts = {"basic": len(ratings), "network": batches * BATCH} | {name: len(some) for name in pipelines}
     rate = {name: count / median(took[name]) for name, count in counts.items()}
     for name, figure in rate.items():
         print(f"{name:<24}{figure / 1000:>8.0f} thousand ratings in a core-second")
