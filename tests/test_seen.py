@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recommender import candidates, score, train
 from recommender.candidates import Candidates
 from recommender.config import recipe
+from recommender.ranking import Rows
 from recommender.score import History
 from recommender.train import Trained
 
@@ -47,7 +48,7 @@ def everybody(include_seen: bool = False) -> History:
 def test_seen_movies_are_never_listed_and_lists_are_refilled(rated: list[set[int]]) -> None:
     starts = np.concatenate([[0], np.cumsum([len(movies) for movies in rated])])
     positions = np.array([movie for movies in rated for movie in sorted(movies)], np.int32)
-    seen = dataclasses.replace(everybody(), starts=starts, positions=positions)
+    seen = dataclasses.replace(everybody(), rated=Rows(starts, positions))
     found, status = lists(seen)
     ids = allowed().ids.to_pylist()
     for user, movies in zip(seen.users.to_pylist(), rated, strict=True):
