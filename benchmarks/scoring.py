@@ -156,7 +156,7 @@ def screen(given: argparse.Namespace, movies: int) -> tuple[Variants, Callable[[
     def blocks(ready: Ready, size: int, exact: bool) -> Any:
         return score.top_n(ready, candidates, seen, given.top, users_per_block=size, exact=exact, on_screen=said.append)
 
-    few, many = 64, 512
+    few, many = 64, min(block_users(movies), 512)
     exact, screened = blocks(ready, few, True), blocks(ready, many, False)
     found = [next(exact), next(screened)]  # compiles, and makes the screen
     print(f"screen, {name} movies: {said[0]}")

@@ -21,6 +21,9 @@ from recommender.tensorflow import tf
 
 _RATED = 16 * GROUP
 """Users whose lists are rated at once."""
+_REUSED = 7 << 20
+"""Scores that are no matrix product, worked on at once: 28 MiB. From 32 MiB on the C library takes memory anew from the system
+each time, and touching it for the first time takes longer than a screen."""
 _SAMPLE = 256
 """Users that a screen is made from, and as many that it is tried on."""
 _SCREENED = 8
@@ -128,6 +131,9 @@ class _Scorer:
         self.wanted, self.n = n, min(n, len(candidates))
         self.movie_rows = candidates.rows(ready.movies, ready.movie_key)
         self.grid = Grid(ready.model, self.movie_rows)
+        self.at_once = (
+            len(seen.users) if ready.model.factored else max(GROUP, _REUSED // self.grid.width // GROUP * GROUP)
+        )
         self.screen: Screen | None = None
         popular = np.full(self.grid.width, -np.inf, np.float32)
         popular[: len(candidates)] = np.log1p(candidates.n_ratings)
@@ -144,10 +150,12 @@ class _Scorer:
 
         def fill(which: NDArray[np.bool_], choose: Any) -> NDArray[np.bool_]:
             """Fill in the lists of some; returns what `choose` says of each."""
-            if not which.any():
-                return np.zeros(0, bool)
-            highest[which], at[which], flag = self._run(choose, users[which], rows[which])
-            return flag
+            places, flags = np.flatnonzero(which), [np.zeros(0, bool)]
+            for first in range(0, len(places), self.at_once):
+                some = places[first : first + self.at_once]
+                highest[some], at[some], flag = self._run(choose, users[some], rows[some])
+                flags.append(flag)
+            return np.concatenate(flags)
 
         fill(~known, self._popular)
         left = known.copy()
