@@ -15,7 +15,7 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from timing import interleaved
 
 from recommender import schema
 from storage import runs, warehouse
@@ -101,17 +102,6 @@ def ctas(target: Path, partitions: list[RunPartition]) -> None:
         connection.execute("DETACH bare")
 
 
-def timed(variants: dict[str, Callable[[], Any]], repeat: int) -> dict[str, tuple[float, float]]:
-    """(CPU, wall) seconds of each, medians of interleaved repeats."""
-    took: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-    for _ in range(repeat):
-        for name, run in variants.items():
-            began = time.process_time(), time.perf_counter()
-            run()
-            took[name].append((time.process_time() - began[0], time.perf_counter() - began[1]))
-    return {name: (median(cpu for cpu, _ in both), median(wall for _, wall in both)) for name, both in took.items()}
-
-
 def lookup(database: Path, users: int, times: int = 200) -> float:
     """Milliseconds that a random user's list takes, the median, after twenty to warm up."""
     query = "SELECT rank, title, predicted_rating FROM current_recommendations WHERE user_id = ? ORDER BY rank LIMIT 10"
@@ -140,12 +130,13 @@ def main() -> None:
         folder = Path(name)
         partitions = staged(folder, rows, given.dates)
         root, link, small = folder / "published", folder / "recommendations.duckdb", small_tables(partitions)
-        took = timed(
+        took = interleaved(
             {
                 "publish": lambda: warehouse.publish(root, link, "r", partitions, small),
                 "CREATE TABLE AS": lambda: ctas(folder / "bare.duckdb", partitions),
             },
             given.repeat,
+            warm_up=0,
         )
         count = sum(partition.record["rows"]["recommendations"] for partition in partitions)
         size, bare = link.stat().st_size, (folder / "bare.duckdb").stat().st_size

@@ -16,15 +16,14 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import generate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from timing import interleaved
 
 from recommender.vocabulary import Vocabulary
 from storage import ratings, tabular
@@ -69,18 +68,6 @@ def epoch(table: pa.Table, epochs: int) -> float:
     return median(np.diff(ends))
 
 
-def measured(variants: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
-    """CPU seconds of each variant, the median of interleaved repeats; one round before them warms up."""
-    took: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(repeat + 1):
-        for name, run in variants.items():
-            began = time.process_time()
-            run()
-            if number:
-                took[name].append(time.process_time() - began)
-    return {name: median(seconds) for name, seconds in took.items()}
-
-
 def compare(source: str, repeat: int, epochs: int) -> dict[str, float]:
     """Print a table and return the figures."""
     began = time.perf_counter()
@@ -89,7 +76,7 @@ def compare(source: str, repeat: int, epochs: int) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     paths, users = tabular.files_of(source), table["user_id"]
     texts = users.slice(0, TEXTS).cast(pa.string())
-    took = measured(
+    both = interleaved(
         {
             "read and encode": lambda: encoded(night(source)),
             "pyarrow reads the columns": lambda: [pq.read_table(p, columns=COLUMNS, memory_map=True) for p in paths],
@@ -100,6 +87,7 @@ def compare(source: str, repeat: int, epochs: int) -> dict[str, float]:
         },
         repeat,
     )
+    took = {name: cpu for name, (cpu, _) in both.items()}
     took["an epoch of basic"] = epoch(table, epochs)
     print(f"{table.num_rows:,} ratings, {len(texts):,} ids as text")
     for name, seconds in took.items():

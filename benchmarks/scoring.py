@@ -20,15 +20,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import generate
 import numpy as np
 import pyarrow as pa
+from timing import interleaved
 
 from recommender import models, score
 from recommender.candidates import Candidates
@@ -197,16 +196,9 @@ def only_memory(users: int, movies: int) -> None:
 
 
 def measured(variants: Variants, repeat: int) -> dict[str, float]:
-    """Pairs in a core-second, median over interleaved repeats; the first, which compiles, does not count."""
-    took: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(repeat + 1):
-        for name, (_, run) in variants.items():
-            time.sleep(0.2)  # the threads of the one before stop waiting for more work, which is processor time, too
-            began = time.process_time()
-            run()
-            if number:
-                took[name].append(time.process_time() - began)
-    return {name: pairs / median(took[name]) for name, (pairs, _) in variants.items()}
+    """Pairs in a core-second; the first round, which compiles, does not count."""
+    took = interleaved({name: run for name, (_, run) in variants.items()}, repeat)
+    return {name: pairs / took[name][0] for name, (pairs, _) in variants.items()}
 
 
 COMPARED = {

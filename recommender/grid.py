@@ -20,6 +20,7 @@ RUN = 64
 """Neighbouring movies of which `best` looks at the highest score only, at first."""
 
 _THREADS = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+"""They run what is compiled for a group of users: one group is too little work for more than one of them."""
 
 
 class Grid:

@@ -61,6 +61,7 @@ class Screening:
     """How the screen did on users that it was not made from."""
 
     users: int
+    """0: there was no memory to make the screen in."""
     candidates: int
     """Movies scored for each user, beside the landmarks."""
     sure: float
@@ -108,7 +109,10 @@ def top_n(
     scorer = _Scorer(ready, candidates, seen, n)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
     if not exact and not ready.model.factored:
-        scorer.try_screen(on_screen)
+        try:
+            scorer.try_screen(on_screen)
+        except tf.errors.ResourceExhaustedError:  # the screen is made from more users than may fit: do without
+            on_screen(Screening(0, 0, 0.0, 0.0, used=False))
     start = 0
     while start < len(seen.users):
         stop = min(start + size, len(seen.users))

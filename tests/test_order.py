@@ -36,7 +36,7 @@ def in_chunks(table: pa.Table, borders: list[int]) -> pa.Table:
     return pa.concat_tables(parts or [table])
 
 
-def same(table: pa.Table) -> None:
+def assert_as_plain(table: pa.Table) -> None:
     found, expected = order.latest(table), plain(table)
     assert found.schema == table.schema
     assert digest.of_table(found) == digest.of_table(expected)
@@ -62,7 +62,7 @@ def test_ties_repeats_and_ids_of_any_kind_come_as_from_a_plain_sort(data: Any, u
             "rated_at": pa.array(at, pa.timestamp("us", "UTC")),
         }
     )
-    same(in_chunks(table, data.draw(st.lists(st.integers(0, 30), max_size=3))))
+    assert_as_plain(in_chunks(table, data.draw(st.lists(st.integers(0, 30), max_size=3))))
 
 
 def many(rows: int = 70_000, users: int = 700, movies: int = 900, seconds: int = 40_000, **ids_by: Any) -> pa.Table:
@@ -91,14 +91,14 @@ def test_many_rows_with_some_out_of_place_come_as_from_a_plain_sort(mixed: int, 
     rows = np.arange(table.num_rows)
     some = np.random.default_rng(1).permutation(table.num_rows)[:mixed]
     rows[np.sort(some)] = some
-    same(in_chunks(table.take(pa.array(rows)), [30_000, 30_001, 66_000]))
+    assert_as_plain(in_chunks(table.take(pa.array(rows)), [30_000, 30_001, 66_000]))
 
 
 def test_times_and_pairs_that_do_not_fit_into_one_number_come_as_from_a_plain_sort() -> None:
     table = many(rows=70_000, users=60_000, movies=60_000)
     fine = pa.array(table["rated_at"].cast(pa.int64()).to_numpy() * 10**6 + 1, pa.timestamp("us", "UTC"))
     mixed = np.random.default_rng(2).permutation(table.num_rows)
-    same(table.set_column(3, "rated_at", fine).take(pa.array(mixed)))
+    assert_as_plain(table.set_column(3, "rated_at", fine).take(pa.array(mixed)))
 
 
 def test_what_is_in_order_stays_and_nothing_is_nothing() -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from small import random_model, ratings
 
 from recommender import candidates, score
 from recommender.score import Screening
+from recommender.tensorflow import tf
 from recommender.train import Trained
 
 USERS, MOVIES, N = 2100, 4200, 10
@@ -85,3 +87,13 @@ def test_few_users_or_a_model_of_factors_are_never_screened() -> None:
     seen = score.history(some, None, allowed)
     list(score.top_n(model().ready(some), allowed, seen, N, users_per_block=512, exact=False, on_screen=said.append))
     assert said == []
+
+
+def test_without_the_memory_for_a_screen_everything_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "no more")
+
+    monkeypatch.setattr(score, "Screen", short)
+    found, said = run(model(), exact=False)
+    assert [(screening.users, screening.used) for screening in said] == [(0, False)]
+    assert found.equals(run(model())[0])
