@@ -81,16 +81,9 @@ def load(model: Model) -> Trained:
 
 def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str) -> Model:
     ratings = night.keyed(recipe.model.movie_key)
-    cut = split.newest(ratings, settings.gate.holdout)
-    probe = _fit(settings, f"{key}-holdout", night, cut.train, recipe, cut.validation, "holdout")
-    ready = probe.ready(cut.train, night.attributes)
-    if blend.is_open(recipe):
-        chosen = blend.choose(ready, cut.train, cut.validation)
-        probe, recipe = probe.changed(blend=chosen), recipe.changed(blend=chosen)
-        logger.info("train.blend", extra=dict(zip(("choice", "taste", "stars"), chosen, strict=True)))
-    judged = judge(ready, _rival(settings, key, night, cut, recipe), night, cut, settings)
-    stopped_early = recipe.train.patience and cut.validation.num_rows
-    epochs = min(probe.history, key=_holdout_rmse).number if stopped_early else len(probe.history)
+    recipe, history, judged = _probed(night, ratings, settings, recipe, key)
+    stopped_early = recipe.train.patience and history[0].holdout_rmse is not None
+    epochs = min(history, key=_holdout_rmse).number if stopped_early else len(history)
     trained = _fit(
         settings, f"{key}-final", night, ratings, recipe.changed(epochs=epochs, patience=0), None, "all ratings"
     )
@@ -98,7 +91,24 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
         level = logging.WARNING if check["verdict"] in ("warn", "fail") else logging.INFO
         logger.log(level, f"gate.{check['verdict']}", extra={"check": check["check_name"], "why": check["message"]})
     logger.info("gate.verdict", extra={"accepted": judged.accepted})
-    return _register(settings, run, key, night, trained, probe, judged)
+    return _register(settings, run, key, night, trained, history, judged)
+
+
+def _probed(
+    night: Night, ratings: pa.Table, settings: Settings, recipe: Recipe, key: str
+) -> tuple[Recipe, tuple[Epoch, ...], Judged]:
+    """Train on all but the newest ratings and judge on these: the recipe as settled there, the history, the verdict.
+
+    Its own function so that what the model had in mind is gone when the next is trained: gigabytes on large inputs.
+    """
+    cut = split.newest(ratings, settings.gate.holdout)
+    probe = _fit(settings, f"{key}-holdout", night, cut.train, recipe, cut.validation, "holdout")
+    ready = probe.ready(cut.train, night.attributes)
+    if blend.is_open(recipe):
+        chosen = blend.choose(ready, cut.train, cut.validation)
+        recipe = recipe.changed(blend=chosen)
+        logger.info("train.blend", extra=dict(zip(("choice", "taste", "stars"), chosen, strict=True)))
+    return recipe, probe.history, judge(ready, _rival(settings, key, night, cut, recipe), night, cut, settings)
 
 
 def _rival(settings: Settings, key: str, night: Night, cut: split.Split, recipe: Recipe) -> Rival | None:
@@ -139,7 +149,7 @@ def _fit(
 
 
 def _register(
-    settings: Settings, run: Run, key: str, night: Night, trained: Trained, probe: Trained, judged: Judged
+    settings: Settings, run: Run, key: str, night: Night, trained: Trained, history: tuple[Epoch, ...], judged: Judged
 ) -> Model:
     status = "accepted" if judged.accepted else "refused"
     ids = {"users": trained.users.ids, "movies": trained.movies.ids}
@@ -156,7 +166,7 @@ def _register(
         "asked": _asked(settings),
         "rating_scale": list(trained.rating_scale),
         "parameters": trained.parameters,
-        "history": [dataclasses.asdict(epoch) for epoch in probe.history],
+        "history": [dataclasses.asdict(epoch) for epoch in history],
         "metrics": [dataclasses.asdict(metric) for metric in judged.metrics],
         "checks": judged.checks,
         "features": dict(zip(("users", "movies"), map(list, trained.names), strict=True)),

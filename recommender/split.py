@@ -136,4 +136,12 @@ def _instants(ratings: pa.Table) -> NDArray[np.int64]:
 
 
 def _cut(ratings: pa.Table, train: NDArray[np.bool_], validation: NDArray[np.bool_], test: NDArray[np.bool_]) -> Split:
-    return Split(*(ratings.filter(pa.array(rows)) for rows in (train, validation, test)))
+    return Split(*(_rows(ratings, chosen) for chosen in (train, validation, test)))
+
+
+def _rows(ratings: pa.Table, chosen: NDArray[np.bool_]) -> pa.Table:
+    """The chosen rows; where they are neighbours, as in parts of a table in order of time, they take no memory of their own."""
+    count = int(np.count_nonzero(chosen))
+    first = int(chosen.argmax()) if count else 0
+    neighbours = bool(chosen[first : first + count].all())
+    return ratings.slice(first, count) if neighbours else ratings.filter(pa.array(chosen))
