@@ -30,6 +30,11 @@ FAST = {
 }
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test of a fault can be asked for by the id of the fault."""
+    item.extra_keyword_matches.update(fault for mark in item.iter_markers("faults") for fault in mark.args)
+
+
 def small_world(
     users: int = 40, movies: int = 30, ratings: int = 600, seed: int = 1, text_ids: bool = False
 ) -> Catalogue:

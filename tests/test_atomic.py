@@ -44,6 +44,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "x").read_text() == "x"
 
 
+@pytest.mark.faults("B1.1")
 def test_a_killed_writer_leaves_a_draft_that_sweep_removes(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file"
     script = f"with atomic.new_file(Path({str(target)!r})) as d:\n d.write_text('half'); print('x', flush=True); time.sleep(60)"
@@ -56,6 +57,7 @@ def test_a_killed_writer_leaves_a_draft_that_sweep_removes(tmp_path: Path) -> No
     assert not list(target.parent.iterdir())
 
 
+@pytest.mark.faults("B5.9")
 def test_files_are_not_open_to_others_whatever_the_umask(tmp_path: Path) -> None:
     script = f"""
 os.umask(0)
@@ -124,6 +126,7 @@ def test_a_folder_that_is_already_there_is_not_replaced(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["folder"]
 
 
+@pytest.mark.faults("B1.1")
 def test_a_killed_writer_of_a_folder_leaves_a_draft_that_sweep_removes(tmp_path: Path) -> None:
     script = f"""
 with atomic.new_folder(Path({str(tmp_path)!r}) / "run") as draft:
@@ -138,6 +141,7 @@ with atomic.new_folder(Path({str(tmp_path)!r}) / "run") as draft:
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.faults("B1.4")
 def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     script = f"""
@@ -165,6 +169,7 @@ def test_a_link_still_leads_to_its_file_when_the_state_folder_is_moved(tmp_path:
     assert (tmp_path / "moved" / "link").read_text() == "1\n"
 
 
+@pytest.mark.faults("B4.1")
 def test_the_lock_is_free_after_a_kill_although_a_child_of_its_holder_lives(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     script = f"""
@@ -183,6 +188,7 @@ with atomic.lock(Path({str(lock)!r}), 0, "run-7"):
         os.kill(sleeper, signal.SIGKILL)
 
 
+@pytest.mark.faults("B4.1")
 def test_a_lock_that_is_waited_for_is_had_once_it_is_free(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     script = f"with atomic.lock(Path({str(lock)!r}), 0, 'run-7'):\n print('held', flush=True); time.sleep(0.5)"

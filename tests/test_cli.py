@@ -30,6 +30,7 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
         yield path, command
 
 
+@pytest.mark.faults("B6.7")
 def test_every_command_has_help_json_and_a_config() -> None:
     for path, command in leaves(group):
         options = {name for parameter in command.params for name in parameter.opts}
@@ -99,6 +100,7 @@ def test_tensorflow_says_nothing_on_either_stream(recjob: Recjob) -> None:
         (["nonsense"], 2, "E_USAGE"),
     ],
 )
+@pytest.mark.faults("B4.14", "B5.2")
 def test_a_mistake_gets_a_code_a_kind_and_a_hint(recjob: Recjob, arguments: list[str], code: int, kind: str) -> None:
     done = recjob(*arguments, "--json")
     assert done.returncode == code, done.stderr
@@ -125,6 +127,7 @@ def test_a_bad_row_is_named_with_file_column_and_row(recjob: Recjob, tmp_path: P
     assert sorted(settings.lake.rglob("*")) == before
 
 
+@pytest.mark.faults("B5.4")
 def test_query_can_reach_nothing_but_the_tables(recjob: Recjob, settings: Settings) -> None:
     nightly(settings, LAST)
     for statement in (
@@ -140,11 +143,13 @@ def test_query_can_reach_nothing_but_the_tables(recjob: Recjob, settings: Settin
     )
 
 
+@pytest.mark.faults("B4.13")
 def test_status_of_nothing_is_stale(recjob: Recjob) -> None:
     done = recjob("status", "--max-age", "28h", "--json")
     assert (done.returncode, document(done)["as_of_date"]) == (9, None)
 
 
+@pytest.mark.faults("B1.17")
 def test_a_closed_pipe_is_no_error_and_a_full_disk_is_one(settings: Settings, recjob: Recjob) -> None:
     environment = os.environ | {"RECJOB_STATE_DIR": str(settings.state_dir)}
     command = f"{sys.executable} -m jobs.cli config show"

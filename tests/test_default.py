@@ -55,6 +55,7 @@ def night(folder: Any, world: Catalogue = WORLD) -> Settings:
     return world_in(folder / "state", world, model__name="default", **{f"model__{key}": v for key, v in TINY.items()})
 
 
+@pytest.mark.faults("B3.8")
 def test_the_size_of_a_block_changes_nothing(trained: Trained) -> None:
     whole, parts = (lists(trained, WORLD.ratings, KNOWN, size) for size in (64, 16))
     assert whole[0].equals(parts[0])
@@ -69,6 +70,7 @@ def test_a_user_without_ratings_gets_a_list_and_is_called_cold(trained: Trained)
     assert status.filter(pc.equal(status["user_id"], 999))["segment"].to_pylist() == ["cold"]
 
 
+@pytest.mark.faults("B3.11")
 def test_a_user_who_joined_after_training_is_scored_by_what_they_rated(trained: Trained) -> None:
     one = WORLD.ratings.filter(pc.equal(WORLD.ratings["user_id"], 7))
     twin = one.set_column(0, "user_id", pa.array([5000] * one.num_rows, pa.int64()))
@@ -90,6 +92,7 @@ def test_a_movie_that_came_after_training_can_be_predicted_and_listed(trained: T
     assert 1 <= ready.predict(new)[0] <= 5
 
 
+@pytest.mark.faults("B3.15")
 def test_training_cut_off_and_gone_on_with_gives_the_same_bytes(trained: Trained) -> None:
     every = Kept()
     whole = training.train(WORLD.ratings, tiny(), attributes=KNOWN, checkpoints=every)
@@ -121,6 +124,7 @@ def test_what_is_stored_scores_as_what_was_trained(tmp_path: Any) -> None:
     )
 )
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.faults("B2.6")
 def test_no_rating_after_the_watermark_changes_a_model_a_list_or_a_figure(
     tmp_path_factory: Any, later: list[tuple[int, int, int, int]]
 ) -> None:

@@ -29,6 +29,7 @@ def blocks() -> list[str]:
     return [block for name in ("README.md", "docs/sql.md") for block in SQL.findall((ROOT / name).read_text())]
 
 
+@pytest.mark.faults("B6.10")
 def test_every_query_in_the_documents_runs(published: Path) -> None:
     assert len(blocks()) >= 15
     answered = 0

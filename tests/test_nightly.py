@@ -51,6 +51,7 @@ def test_a_night_leads_from_parquet_to_sql(settings: Settings) -> None:
     )
 
 
+@pytest.mark.faults("B3.11")
 def test_a_user_without_ratings_gets_the_most_rated_movies(settings: Settings) -> None:
     nightly(settings, LAST)
     shown = sql(settings, "SELECT movie_id, source FROM current_recommendations WHERE user_id = 999 ORDER BY rank")
@@ -59,6 +60,7 @@ def test_a_user_without_ratings_gets_the_most_rated_movies(settings: Settings) -
     assert sql(settings, "SELECT segment FROM user_status WHERE user_id = 999") == [("cold",)]
 
 
+@pytest.mark.faults("B1.12")
 def test_the_same_inputs_again_are_nothing_to_do(settings: Settings) -> None:
     first = nightly(settings, LAST)
     file = settings.database.resolve()
@@ -69,6 +71,7 @@ def test_the_same_inputs_again_are_nothing_to_do(settings: Settings) -> None:
     assert forced["output_digest"] == first["output_digest"]
 
 
+@pytest.mark.faults("B1.12")
 def test_a_changed_rating_replaces_the_date(settings: Settings) -> None:
     nightly(settings, LAST)
     ingest.append(settings, "a new rating", rated(1, 3, 5.0, datetime(2026, 3, 10, 23, 59, tzinfo=UTC)), 0.0)
@@ -77,6 +80,7 @@ def test_a_changed_rating_replaces_the_date(settings: Settings) -> None:
     assert not sql(settings, "SELECT * FROM recommendations WHERE user_id = 1 AND movie_id = 3")
 
 
+@pytest.mark.faults("B2.6")
 def test_nothing_after_the_watermark_changes_a_byte(settings: Settings) -> None:
     before = nightly(settings, LAST)
     ingest.append(settings, "the future", rated(1, 3, 5.0, datetime(2026, 3, 11, tzinfo=UTC)), 0.0)
@@ -108,6 +112,7 @@ def test_ids_that_are_text_stay_text(tmp_path: Path) -> None:
     assert query.recommend(settings, "id-7", 3)["recommendations"][0]["movie_id"].startswith("id-")
 
 
+@pytest.mark.faults("B3.2")
 def test_the_first_refused_model_publishes_nothing(settings: Settings) -> None:
     strict = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
     with pytest.raises(GateRefused, match="over the limit"):
@@ -116,6 +121,7 @@ def test_the_first_refused_model_publishes_nothing(settings: Settings) -> None:
     assert run.records(settings.journal, settings.lock)[-1]["status"] == "refused"
 
 
+@pytest.mark.faults("B3.1")
 def test_a_refused_model_leaves_the_champion_in_use(settings: Settings) -> None:
     nightly(settings, LAST - timedelta(days=1))
     champion = models.champion(settings.models)
@@ -131,6 +137,7 @@ def test_a_refused_model_leaves_the_champion_in_use(settings: Settings) -> None:
     ) == [("fail",)]
 
 
+@pytest.mark.faults("B3.1")
 def test_strict_refuses_instead_of_using_the_champion(settings: Settings) -> None:
     nightly(settings, LAST - timedelta(days=1))
     picky = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
@@ -139,6 +146,7 @@ def test_strict_refuses_instead_of_using_the_champion(settings: Settings) -> Non
     assert sql(settings, "SELECT max(as_of_date) FROM recommendations") == [(LAST - timedelta(days=1),)]
 
 
+@pytest.mark.faults("B3.1")
 def test_force_uses_a_refused_model_and_says_why(settings: Settings) -> None:
     picky = dataclasses.replace(settings, gate=dataclasses.replace(settings.gate, max_rmse_ratio=0.01))
     nightly(picky, LAST, Options(force="we looked at it"))
@@ -164,11 +172,13 @@ def test_no_movie_with_enough_ratings_is_an_error(settings: Settings) -> None:
     assert not settings.database.exists()
 
 
+@pytest.mark.faults("B4.14", "B2.9")
 def test_a_date_before_the_first_rating_is_an_error(settings: Settings) -> None:
     with pytest.raises(NoRatings, match="before 2026-02-01"):
         nightly(settings, FIRST - timedelta(days=29))
 
 
+@pytest.mark.faults("B2.1")
 def test_a_damaged_input_file_stops_the_run_and_changes_nothing(settings: Settings) -> None:
     nightly(settings, LAST)
     live = settings.database.resolve()
@@ -180,6 +190,7 @@ def test_a_damaged_input_file_stops_the_run_and_changes_nothing(settings: Settin
     assert query.status(settings)["as_of_date"] == str(LAST)
 
 
+@pytest.mark.faults("B1.11")
 def test_a_damaged_published_file_is_replaced_by_the_next_night(settings: Settings) -> None:
     nightly(settings, LAST)
     live = settings.database.resolve()
@@ -191,6 +202,7 @@ def test_a_damaged_published_file_is_replaced_by_the_next_night(settings: Settin
     assert sql(settings, "SELECT count(*) FROM recommendations") == [(205,)]
 
 
+@pytest.mark.faults("B2.11")
 def test_a_user_who_rated_everything_is_known_and_has_an_empty_list(tmp_path: Path) -> None:
     world = small_world(users=3, movies=4, ratings=12)
     settings = world_in(tmp_path / "state", world)
@@ -212,6 +224,7 @@ def test_a_night_without_a_single_list_is_published_and_says_so(
     assert sql(settings, "SELECT count(*) FROM recommendations") == [(0,)]
 
 
+@pytest.mark.faults("B1.15")
 def test_rollback_shows_the_earlier_lists_and_they_stay(settings: Settings) -> None:
     nightly(settings, LAST - timedelta(days=2))
     nightly(settings, LAST - timedelta(days=1))
@@ -226,6 +239,7 @@ def test_rollback_shows_the_earlier_lists_and_they_stay(settings: Settings) -> N
         publish.rollback(settings, to="20200101T000000000Z-000000")
 
 
+@pytest.mark.faults("B6.5")
 def test_old_dates_models_and_files_are_pruned(tmp_path: Path) -> None:
     settings = world_in(tmp_path / "state", publish__retention_dates=2, publish__keep_files=2, publish__keep_models=1)
     for days in (3, 2, 1, 0):
@@ -236,6 +250,7 @@ def test_old_dates_models_and_files_are_pruned(tmp_path: Path) -> None:
     assert len(models.versions(settings.models)) == 1
 
 
+@pytest.mark.faults("B4.9")
 def test_backfill_makes_missing_dates_and_leaves_the_newest_current(settings: Settings) -> None:
     nightly(settings, LAST)
     done = backfill.backfill(settings, LAST - timedelta(days=2), LAST)
@@ -260,6 +275,7 @@ def test_a_date_that_was_only_staged_is_missing_and_one_that_failed_later_is_not
     assert backfill.wanted(settings, LAST, LAST, "failed") == [LAST]
 
 
+@pytest.mark.faults("B4.8")
 def test_backfill_goes_on_after_a_bad_date(settings: Settings) -> None:
     done = backfill.backfill(settings, FIRST - timedelta(days=1), FIRST + timedelta(days=1))
     assert [day["status"] for day in done["dates"]] == ["failed", "published", "published"]
@@ -267,6 +283,7 @@ def test_backfill_goes_on_after_a_bad_date(settings: Settings) -> None:
     assert backfill.wanted(settings, FIRST - timedelta(days=1), FIRST, "failed") == [FIRST - timedelta(days=1)]
 
 
+@pytest.mark.faults("B4.1")
 def test_a_second_run_is_told_who_is_busy(settings: Settings) -> None:
     from storage import atomic
 
@@ -283,6 +300,7 @@ def test_a_second_run_is_told_who_is_busy(settings: Settings) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.faults("B4.5")
 def test_a_stopped_run_is_recorded_and_the_next_one_just_works(tmp_path: Path, number: signal.Signals) -> None:
     settings = world_in(tmp_path / "state")
     undisturbed = nightly(world_in(tmp_path / "other"), LAST)

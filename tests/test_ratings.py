@@ -41,6 +41,7 @@ FUTURE = st.lists(
 
 @given(FUTURE, st.randoms(use_true_random=False), st.booleans())
 @settings(max_examples=25, deadline=None)
+@pytest.mark.faults("B2.6")
 def test_no_row_after_the_watermark_changes_anything(
     rows: list[tuple[int, int, float, int]], random: Any, apart: bool
 ) -> None:
@@ -65,6 +66,7 @@ def test_no_row_after_the_watermark_changes_anything(
     )
 
 
+@pytest.mark.faults("B2.8")
 def test_the_latest_rating_of_a_pair_counts_whatever_the_order(tmp_path: Path) -> None:
     days = [MARCH + timedelta(days=day) for day in (2, 0, 1)]
     write(tmp_path / "a.parquet", user_id=[1, 1, 1], movie_id=[5, 5, 6], rating=[2.0, 5.0, 1.0], rated_at=days)
@@ -111,6 +113,7 @@ def test_columns_are_mapped_and_others_ignored(tmp_path: Path) -> None:
     assert table.column_names == ["user_id", "movie_id", "rating", "rated_at"]
 
 
+@pytest.mark.faults("B2.4")
 def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", rating=["good", "bad"])
     write(tmp_path / "b.parquet", user_id=[1.5, 2.0], rated_at=["x", "y"])
@@ -123,6 +126,7 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     ] == [True] * 3
 
 
+@pytest.mark.faults("B2.4")
 def test_a_missing_column_says_which_setting_names_it(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "a.parquet")
     with pytest.raises(InvalidInput, match=r"column 'rating' is missing, expected numbers \(input\.columns\.rating"):
@@ -142,6 +146,7 @@ def test_a_missing_column_says_which_setting_names_it(tmp_path: Path) -> None:
         ({"rated_at": pa.array([-(2**62), 0], pa.timestamp("us"))}, "rated_at is not in the years 1 to 9999", 1),
     ],
 )
+@pytest.mark.faults("B2.5")
 def test_an_unusable_row_is_named_or_counted(tmp_path: Path, columns: dict[str, Any], reason: str, row: int) -> None:
     path = write(tmp_path / "a.parquet", **columns)
     with pytest.raises(InvalidInput, match=f"{reason} in 1 rows, the first is row {row}") as caught:
@@ -152,6 +157,7 @@ def test_an_unusable_row_is_named_or_counted(tmp_path: Path, columns: dict[str, 
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>404</html>", b"PAR1" + b"\0" * 500])
+@pytest.mark.faults("B2.1")
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, content: bytes) -> None:
     write(tmp_path / "good.parquet")
     (tmp_path / "bad.parquet").write_bytes(content)
@@ -159,6 +165,7 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, content: bytes) -> N
         ratings.read(str(tmp_path), {}, before=None)
 
 
+@pytest.mark.faults("B2.1")
 def test_half_a_file_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", user_id=np.arange(2))
     path.write_bytes(path.read_bytes()[:-200])
@@ -166,6 +173,7 @@ def test_half_a_file_is_named(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.faults("B2.17")
 def test_hidden_and_underscored_files_are_left_alone(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet")
     (tmp_path / "_temporary").mkdir()
@@ -174,6 +182,7 @@ def test_hidden_and_underscored_files_are_left_alone(tmp_path: Path) -> None:
     assert read(tmp_path).num_rows == 2
 
 
+@pytest.mark.faults("B2.9")
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NoRatings, match="no data files"):
         read(tmp_path)
@@ -182,6 +191,7 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
         ratings.read(str(tmp_path), {}, before=MARCH)
 
 
+@pytest.mark.faults("B2.4")
 def test_files_that_disagree_about_ids_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet")
     write(tmp_path / "b.parquet", user_id=["1", "2"])
@@ -244,6 +254,7 @@ def outcome(folder: str, share: float) -> tuple[Any, ...]:
 
 @given(PAST_ROWS, FUTURE_ROWS, st.lists(st.booleans(), min_size=24, max_size=24), st.sampled_from([0.0, 0.3, 1.0]))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.faults("B2.6")
 def test_not_even_broken_rows_after_the_watermark_change_anything(
     past: list[TypedRow], future: list[TypedRow], second: list[bool], share: float
 ) -> None:
@@ -257,6 +268,7 @@ def test_not_even_broken_rows_after_the_watermark_change_anything(
 
 @given(PAST_ROWS, st.lists(st.booleans(), min_size=12, max_size=12), st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
+@pytest.mark.faults("B2.8")
 def test_neither_files_nor_their_order_nor_that_of_rows_matter(
     rows: list[TypedRow], second: list[bool], mixing: random.Random
 ) -> None:
@@ -327,6 +339,7 @@ def test_stars_of_any_number_become_float32(tmp_path: Path, kind: pa.DataType) -
         ("rated_at", pa.array([2**60, 0], pa.timestamp("ms")), "out of bounds"),
     ],
 )
+@pytest.mark.faults("B2.4")
 def test_a_column_that_would_lose_something_is_refused(
     tmp_path: Path, column: str, array: pa.Array, found: str
 ) -> None:
@@ -340,6 +353,7 @@ def test_a_column_that_would_lose_something_is_refused(
     "ids",
     [[-(2**63), 2**63 - 1], [-1, 0], ["", "nan"], ["007", "7"], ["a\0b", "a"], ["é", "e\u0301"], ["'; DROP", "🎬"]],
 )
+@pytest.mark.faults("B2.12")
 def test_ids_come_through_unchanged_and_unmerged(tmp_path: Path, ids: list[Any]) -> None:
     assert sorted(read(write(tmp_path / "a.parquet", user_id=ids))["user_id"].to_pylist()) == sorted(ids)
 
@@ -367,6 +381,7 @@ def test_files_of_csv_and_parquet_with_numbers_go_together(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["fifo.parquet", "folder.parquet", "dangling.parquet", "looping.parquet"])
+@pytest.mark.faults("B2.14")
 def test_what_is_no_file_is_not_read_and_does_not_hang(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "fifo.parquet")
     (tmp_path / "folder.parquet").mkdir()
@@ -378,6 +393,7 @@ def test_what_is_no_file_is_not_read_and_does_not_hang(tmp_path: Path, name: str
         read(tmp_path)
 
 
+@pytest.mark.faults("B2.15")
 def test_no_damage_to_a_file_ends_in_anything_but_a_refusal_or_its_rows(tmp_path: Path) -> None:
     good = write(tmp_path / "a.parquet", user_id=["ann", "bob"]).read_bytes()
     damage = random.Random(7)

@@ -52,6 +52,7 @@ def test_loaded_equals_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["weights.npz", "users.parquet", "movies.parquet"])
+@pytest.mark.faults("B3.14")
 def test_a_changed_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     path = save(tmp_path).folder / name
     good = path.read_bytes()
@@ -63,6 +64,7 @@ def test_a_changed_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
         models.contents(models.load(tmp_path, VERSION))
 
 
+@pytest.mark.faults("B3.14")
 def test_an_edited_recipe_does_not_pass(tmp_path: Path) -> None:
     manifest = save(tmp_path).folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"epochs": 3', '"epochs": 4'))
@@ -70,6 +72,7 @@ def test_an_edited_recipe_does_not_pass(tmp_path: Path) -> None:
         models.contents(models.load(tmp_path, VERSION))
 
 
+@pytest.mark.faults("B5.3")
 def test_a_planted_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     array, archive = io.BytesIO(), io.BytesIO()
     np.save(array, np.array([Bomb(str(tmp_path / "marker"))], dtype=object), allow_pickle=True)
@@ -82,6 +85,7 @@ def test_a_planted_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "array", "text", "empty", "zip of text"])
+@pytest.mark.faults("B5.3")
 def test_weights_that_are_no_archive_of_arrays_are_refused_and_not_run(tmp_path: Path, kind: str) -> None:
     array, archive = io.BytesIO(), io.BytesIO()
     np.save(array, np.arange(3))
@@ -101,6 +105,7 @@ def test_weights_that_are_no_archive_of_arrays_are_refused_and_not_run(tmp_path:
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.faults("B3.14")
 def test_any_flipped_byte_in_weights_or_ids_is_found(tmp_path: Path) -> None:
     folder = save(tmp_path).folder
     for name in ("weights.npz", "users.parquet", "movies.parquet"):
@@ -113,6 +118,7 @@ def test_any_flipped_byte_in_weights_or_ids_is_found(tmp_path: Path) -> None:
     assert models.contents(models.load(tmp_path, VERSION))
 
 
+@pytest.mark.faults("B3.14")
 def test_an_edited_digest_does_not_pass(tmp_path: Path) -> None:
     model = save(tmp_path)
     models.amend(tmp_path, VERSION, digest="0" * 64)
@@ -171,6 +177,7 @@ def test_a_name_that_is_no_version_is_not_found(tmp_path: Path, name: str) -> No
         models.load(tmp_path, name)
 
 
+@pytest.mark.faults("B6.5")
 def test_the_champion_survives_pruning(tmp_path: Path) -> None:
     for day in range(10, 15):
         save(tmp_path, f"202603{day}-abcdef12")

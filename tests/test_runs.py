@@ -61,6 +61,7 @@ def test_a_stage_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseExcep
     assert staged(tmp_path, "r1").record["rows"]["recommendations"] == len(GOOD)
 
 
+@pytest.mark.faults("B1.1")
 def test_a_killed_stage_is_not_taken_for_a_partition(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from storage import runs; import worlds\n"
@@ -93,6 +94,7 @@ LISTS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 
 
 @given(LISTS, st.lists(st.integers(0, 10), max_size=4))
 @settings(max_examples=15, deadline=None)
+@pytest.mark.faults("B3.8")
 def test_the_digest_does_not_depend_on_the_borders_of_batches(
     lists: list[tuple[int, int, int]], cuts: list[int]
 ) -> None:

@@ -40,6 +40,7 @@ def test_a_fire_time_is_for_the_day_before_in_the_settings_zone(settings: Settin
 
 
 @pytest.mark.parametrize(("policy", "days"), [("all", [6, 7, 8]), ("latest", [8]), ("none", [])])
+@pytest.mark.faults("B4.3")
 def test_missed_nights_are_made_up_by_policy(settings: Settings, policy: str, days: list[int]) -> None:
     journal(settings, date(2026, 3, 5), "published")
     journal(settings, date(2026, 3, 6), "failed")
@@ -53,6 +54,7 @@ def test_nothing_is_missed_before_the_first_night_or_the_hour(settings: Settings
     assert schedule.missed(settings, datetime(2026, 3, 9, 3, 0, tzinfo=UTC)) == []
 
 
+@pytest.mark.faults("B4.11")
 def test_busy_and_out_of_resources_are_tried_again_and_nothing_else_is(settings: Settings, tmp_path: Path) -> None:
     count = tmp_path / "count"
     for code, tries in ((exits.BUSY, 3), (exits.RESOURCES, 3), (exits.INPUT, 1), (exits.INTEGRITY, 1), (exits.DONE, 1)):
@@ -63,6 +65,7 @@ def test_busy_and_out_of_resources_are_tried_again_and_nothing_else_is(settings:
         assert len(count.read_text()) == tries
 
 
+@pytest.mark.faults("B4.6")
 def test_a_night_that_hangs_is_ended(settings: Settings) -> None:
     nights = Nights(planned(settings, timeout_hours=0.001 / 3.6 / 2, retries=0), [])
     pretend(nights, "import time; time.sleep(60)")
@@ -83,6 +86,7 @@ def test_stop_ends_the_child_and_the_retries(settings: Settings) -> None:
     assert nights.night(date(2026, 3, 2)) == exits.SIGTERM
 
 
+@pytest.mark.faults("B4.10")
 def test_an_impossible_schedule_is_a_setting_to_mend(settings: Settings) -> None:
     for cron in ("0 2 30 2 *", "61 * * * *", "every night"):
         with pytest.raises(InvalidSettings, match="schedule"):

@@ -62,6 +62,7 @@ def fields(draw: st.DrawFn, low: int, high: int) -> str:
 
 @settings(deadline=None)
 @given(weekday=fields(0, 7))
+@pytest.mark.faults("B4.10")
 def test_weekday_numbers_mean_what_cron_means(weekday: str) -> None:
     when = scheduler.trigger(f"0 2 * * {weekday}", "UTC")
     days = [date(2026, 11, 1) + timedelta(days=n) for n in range(14)]
@@ -166,6 +167,7 @@ def test_leap_day_is_found_across_the_year_2100() -> None:
         ("0 2 * * ٣", "weekday"),
     ],
 )
+@pytest.mark.faults("B4.10")
 def test_refusal_names_the_field_and_the_accepted_form(cron: str, field: str) -> None:
     with pytest.raises(InvalidSchedule, match=rf"^{field}: .* expected .+") as refused:
         scheduler.trigger(cron, "UTC")
@@ -197,6 +199,7 @@ def test_any_text_is_either_a_schedule_that_fires_or_refused(text: str) -> None:
     clock=st.sampled_from([(0, 0), (0, 30), (1, 30), (2, 30), (3, 0)]),
     start=st.dates(date(2020, 1, 1), date(2035, 1, 1)),
 )
+@pytest.mark.faults("B4.2")
 def test_a_daily_cron_fires_exactly_once_on_each_local_day(zone: str, clock: tuple[int, int], start: date) -> None:
     hour, minute = clock
     midnight = datetime(start.year, start.month, start.day, tzinfo=ZoneInfo(zone)) - timedelta(seconds=1)
@@ -234,6 +237,7 @@ def walls_shown(day: datetime) -> set[datetime]:
         ("Pacific/Apia", "0 2 * * *", "2011-12-29T12:00-10:00", "2011-12-31T02:00+14:00 2012-01-01T02:00+14:00"),
     ],
 )
+@pytest.mark.faults("B4.2")
 def test_dst_night_has_its_known_answer(zone: str, cron: str, start: str, expected: str) -> None:
     times = scheduler.next_times(cron, zone, 2, datetime.fromisoformat(start))
     assert [t.isoformat(timespec="minutes") for t in times] == expected.split()
@@ -244,6 +248,7 @@ def test_a_start_in_the_repeated_hour_does_not_fire_its_times_again() -> None:
     assert scheduler.next_times("30 2 * * *", "Europe/Berlin", 1, second_showing)[0].day == 26
 
 
+@pytest.mark.faults("B4.7")
 def test_a_clock_set_back_does_not_fire_a_date_again() -> None:
     fired = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
     following = scheduler.trigger("0 2 * * *", "UTC").get_next_fire_time(fired, fired - timedelta(hours=5))
@@ -317,6 +322,7 @@ def named(caplog: pytest.LogCaptureFixture, message: str) -> list[logging.LogRec
         ("UTC", "30 2 * * *", "2026-10-25T00:00+00:00", "2026-10-25T02:30:00+00:00"),
     ],
 )
+@pytest.mark.faults("B4.2")
 def test_the_running_scheduler_fires_once_in_a_dst_night_and_as_next_times_says(
     monkeypatch: pytest.MonkeyPatch,
     in_background: Callable[..., scheduler.Stop],
@@ -349,6 +355,7 @@ def fast_clock(monkeypatch: pytest.MonkeyPatch, start: datetime, *, speed: float
     return Clock
 
 
+@pytest.mark.faults("B4.3")
 def test_three_days_missed_become_one_late_run(
     monkeypatch: pytest.MonkeyPatch, in_background: Callable[..., scheduler.Stop]
 ) -> None:
@@ -400,6 +407,7 @@ def test_run_within_its_grace_is_made_up_once(
     assert named(caplog, "schedule.missed") == []
 
 
+@pytest.mark.faults("B4.4")
 def test_fire_time_during_a_long_job_is_left_out_and_reported(
     monkeypatch: pytest.MonkeyPatch, in_background: Callable[..., scheduler.Stop], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -422,6 +430,7 @@ def test_fire_time_during_a_long_job_is_left_out_and_reported(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no disk"), SystemExit(3)])
+@pytest.mark.faults("B4.6")
 def test_job_that_raises_is_reported_and_the_next_one_runs(
     monkeypatch: pytest.MonkeyPatch,
     in_background: Callable[..., scheduler.Stop],
@@ -465,6 +474,7 @@ def test_catch_up_runs_once_before_the_first_job_even_if_it_fails(
     assert [record.step for record in named(caplog, "schedule.failed")] == ["catch_up"] * fails
 
 
+@pytest.mark.faults("B4.12")
 def test_twenty_runs_leave_no_thread_and_no_file_open(
     monkeypatch: pytest.MonkeyPatch, in_background: Callable[..., scheduler.Stop]
 ) -> None:
@@ -629,6 +639,7 @@ def test_job_that_will_not_stop_holds_the_process_no_longer_than_patience(
     assert "schedule.abandoned" in err
 
 
+@pytest.mark.faults("B4.5")
 def test_second_signal_is_passed_on_and_ends_the_wait(spawn: Callable[..., subprocess.Popen[str]]) -> None:
     process = spawn(
         """

@@ -89,6 +89,7 @@ def same(found: Lists, expected: Lists) -> bool:
     return True
 
 
+@pytest.mark.faults("B3.9")
 def test_lists_are_those_of_the_forward_pass_by_hand() -> None:
     assert same(by_user(run(model(), world())[0]), by_hand(model(), world(), N))
 
@@ -102,6 +103,7 @@ def test_ids_as_text_are_scored_and_returned_as_text() -> None:
     assert same(by_user(lists), by_hand(trained, table, N))
 
 
+@pytest.mark.faults("B2.12")
 def test_ids_at_both_ends_of_int64_are_returned_as_they_came() -> None:
     ends = [-(2**63), 2**63 - 1]
     table = ratings([*ends, 0], [*ends, 7], [1.0, 5.0, 3.0])
@@ -110,6 +112,7 @@ def test_ids_at_both_ends_of_int64_are_returned_as_they_came() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1024])
+@pytest.mark.faults("B3.8")
 def test_any_number_of_users_per_block_gives_the_identical_tables(size: int) -> None:
     lists, status = run(model(), world(), size=size)
     expected = run(model(), world(), size=16)
@@ -125,6 +128,7 @@ def test_ranks_have_no_gaps_and_users_come_in_order() -> None:
     assert ranked == [(user, rank) for user, length in lengths.items() for rank in range(1, length + 1)]
 
 
+@pytest.mark.faults("B2.11")
 def test_a_user_who_rated_everything_gets_an_empty_list_and_a_reason() -> None:
     lists, status = run(model(), world())
     assert 1 not in by_user(lists)
@@ -153,6 +157,7 @@ def with_stars(lists: pa.Table) -> pa.Table:
     return lists.append_column("rating", pa.array(np.zeros(lists.num_rows, np.float32)))
 
 
+@pytest.mark.faults("B3.11")
 def test_users_the_model_does_not_know_get_the_most_rated_and_their_damped_means() -> None:
     strangers = pa.table({"user_id": ids([5, 1000, -3])})
     lists, status = run(model(), world(), users=strangers)
@@ -176,6 +181,7 @@ def test_a_rater_too_new_for_the_model_is_cold_and_not_shown_what_they_rated() -
     assert status["segment"].to_pylist() == ["warm"] * (USERS - 1) + ["cold"]
 
 
+@pytest.mark.faults("B3.11")
 def test_a_movie_too_new_for_the_model_is_never_an_opinion_of_the_model() -> None:
     older = random_model(ids([1, 2]), ids([10, 20]))
     table = ratings([1, 2, 3, 2], [10, 20, 30, 30], [5.0, 4.0, 5.0, 5.0])
@@ -200,6 +206,7 @@ def test_movies_of_one_title_share_a_score_and_stand_in_candidate_order() -> Non
         assert [movie for movie, _ in best if movie != 12] == [13, 11]
 
 
+@pytest.mark.faults("B3.5")
 def test_equal_scores_stand_in_candidate_order_across_tiles() -> None:
     flat = dataclasses.replace(model(), weights={name: np.zeros_like(w) for name, w in model().weights.items()})
     lists, _ = run(flat, world(), n=MOVIES, include_seen=True)
@@ -209,6 +216,7 @@ def test_equal_scores_stand_in_candidate_order_across_tiles() -> None:
 
 @pytest.mark.parametrize(("weight", "users"), [("weight/000", 1), ("weight/001", USERS)])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.faults("B3.4")
 def test_one_broken_embedding_stops_the_block(weight: str, users: int, value: float) -> None:
     broken = model().weights[weight].copy()
     broken[5] = value
@@ -241,6 +249,7 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     return tried
 
 
+@pytest.mark.faults("B3.12")
 def test_blocks_shrink_until_they_fit_and_the_tables_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = run(model(), world())
     tried = limit_memory(monkeypatch, most=16)
@@ -250,6 +259,7 @@ def test_blocks_shrink_until_they_fit_and_the_tables_are_the_same(monkeypatch: p
     assert status.equals(expected[1])
 
 
+@pytest.mark.faults("B3.12")
 def test_what_does_not_fit_in_the_smallest_block_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     limit_memory(monkeypatch, most=4)
     with pytest.raises(OutOfMemory, match=f"{grid.GROUP} users against {MOVIES} movies"):

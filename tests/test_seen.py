@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from conftest import small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,7 @@ def everybody(include_seen: bool = False) -> History:
 
 @given(st.lists(st.sets(st.integers(0, 29)), min_size=41, max_size=41))
 @settings(max_examples=15, deadline=None)
+@pytest.mark.faults("B3.10")
 def test_seen_movies_are_never_listed_and_lists_are_refilled(rated: list[set[int]]) -> None:
     starts = np.concatenate([[0], np.cumsum([len(movies) for movies in rated])])
     positions = np.array([movie for movies in rated for movie in sorted(movies)], np.int32)
@@ -59,6 +61,7 @@ def test_seen_movies_are_never_listed_and_lists_are_refilled(rated: list[set[int
     assert [reason == "catalogue_exhausted" for reason in status["short_reason"].to_pylist()] == short
 
 
+@pytest.mark.faults("B2.11")
 def test_fewer_candidates_than_asked_for_is_said() -> None:
     found, status = lists(everybody(include_seen=True), n=50)
     assert found.num_rows == 41 * 30

@@ -15,6 +15,7 @@ def toml(folder: Path, text: str) -> Path:
     return file
 
 
+@pytest.mark.faults("B6.9")
 def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path: Path) -> None:
     file = toml(tmp_path, "[score]\ntop_n = 20\n[candidates]\nmin_ratings = 7\n[publish]\nkeep_files = 9\n")
     environ = {"RECJOB_SCORE_TOP_N": "30", "RECJOB_CANDIDATES_MIN_RATINGS": "8"}
@@ -28,6 +29,7 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path:
     assert found.origin["candidates.min_ratings"] == "environment RECJOB_CANDIDATES_MIN_RATINGS"
 
 
+@pytest.mark.faults("B5.12")
 def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="unknown key 'score.topn'") as caught:
         configuration.load(toml(tmp_path, "[score]\ntopn = 20\n"), {})
@@ -52,6 +54,7 @@ def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         "[[broken",
     ],
 )
+@pytest.mark.faults("B5.12")
 def test_a_value_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidSettings):
         configuration.load(toml(tmp_path, text), {})

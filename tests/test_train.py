@@ -43,6 +43,7 @@ def same_bytes(one: Trained, two: Trained) -> bool:
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "adam", "l2": 0.01}, {"patience": 1}])
+@pytest.mark.faults("B3.15")
 def test_training_goes_on_from_any_epoch_as_if_it_had_not_stopped(changes: dict[str, object]) -> None:
     chosen = tiny(epochs=3, **changes)
     every = Kept()
@@ -60,6 +61,7 @@ def digest(trained: Trained) -> str:
     return hashlib.sha256(b"".join(weight.tobytes() for weight in trained.weights.values())).hexdigest()
 
 
+@pytest.mark.faults("B3.7")
 def test_the_same_seed_gives_the_same_bytes_in_another_process() -> None:
     script = "import test_train as t; print(t.digest(t.train(t.world().train, t.tiny())))"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent)
@@ -116,6 +118,7 @@ def test_a_model_learns_what_users_and_movies_have_in_common() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
+@pytest.mark.faults("B3.3")
 def test_a_learning_rate_beyond_reason_is_told_and_keeps_no_model(optimizer: str) -> None:
     kept = Kept()
     with pytest.raises(TrainingDiverged, match="epoch 1, step") as caught:
@@ -124,6 +127,7 @@ def test_a_learning_rate_beyond_reason_is_told_and_keeps_no_model(optimizer: str
     assert kept.states == []
 
 
+@pytest.mark.faults("B3.3")
 def test_weights_that_only_the_last_step_broke_are_no_model() -> None:
     kept = Kept()
     with pytest.raises(TrainingDiverged, match="epoch 1, step 1"):
@@ -163,6 +167,7 @@ def test_wider_vocabularies_make_room_for_ids_without_ratings() -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "of a wider model"])
+@pytest.mark.faults("B3.14")
 def test_weights_that_do_not_fit_are_refused(damage: str) -> None:
     trained = train(world().train, tiny(epochs=1))
     weights, recipe = dict(trained.weights), trained.recipe

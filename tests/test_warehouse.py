@@ -74,6 +74,7 @@ BROKEN_OTHERWISE = [
 
 
 @pytest.mark.parametrize(("rule", "world"), [*BROKEN.items(), *BROKEN_OTHERWISE])
+@pytest.mark.faults("B1.10")
 def test_an_audit_rule_that_is_broken_stops_the_flip(tmp_path: Path, rule: str, world: dict[str, Any]) -> None:
     publish(tmp_path, "r1", [staged(tmp_path, "r1")])
     with pytest.raises(AuditFailed, match=rule):
@@ -118,6 +119,7 @@ def test_a_movie_that_is_gone_today_may_stand_in_the_lists_of_yesterday(tmp_path
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
+@pytest.mark.faults("B3.4")
 def test_a_score_that_is_not_finite_cannot_be_stored(tmp_path: Path, score: float) -> None:
     with pytest.raises(AuditFailed, match="unusable_values"):
         publish(tmp_path, "r1", [staged(tmp_path, "r1", lists=[(1, 1, 10, score, 4.5, "model"), *GOOD[1:]])])
@@ -129,6 +131,7 @@ def test_every_rule_in_the_folder_has_a_test() -> None:
     assert rules == {*BROKEN, "lineage"}
 
 
+@pytest.mark.faults("B1.3")
 def test_an_open_connection_keeps_its_rows_and_a_new_one_sees_the_new(tmp_path: Path) -> None:
     first = staged(tmp_path, "r1", YESTERDAY)
     publish(tmp_path, "r1", [first])
@@ -141,6 +144,7 @@ def test_an_open_connection_keeps_its_rows_and_a_new_one_sees_the_new(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.faults("B1.2")
 def test_readers_never_fail_nor_see_half_a_publication(tmp_path: Path) -> None:
     publish(tmp_path, "r00", [staged(tmp_path, "r00")])
     script = (
@@ -178,6 +182,7 @@ def test_clients_from_duckdb_1_5_on_can_read_the_file(shown: Path) -> None:
     assert "v1.5" in str(tags)
 
 
+@pytest.mark.faults("B1.15")
 def test_rollback_goes_back_and_no_further_than_there_is(tmp_path: Path) -> None:
     link, root = tmp_path / "recs.duckdb", tmp_path / "published"
     for run_id in ("r1", "r2"):
@@ -196,11 +201,13 @@ def test_rollback_goes_back_and_no_further_than_there_is(tmp_path: Path) -> None
      "WITH gone AS (DELETE FROM runs RETURNING *) SELECT * FROM gone", "EXPLAIN SELECT 1", "SELECT * FROM read_csv('x')",
      "SELECT * FROM glob('/*')", "SELECT * FROM read_parquet('https://example.org/x.parquet')"],
 )  # fmt: skip
+@pytest.mark.faults("B5.4")
 def test_the_reader_takes_one_select_and_nothing_else(shown: Path, statement: str) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection, pytest.raises(QueryRefused):
         warehouse.select(connection, statement, 100, 5)
 
 
+@pytest.mark.faults("B5.5")
 def test_a_query_ends_at_its_limits(shown: Path) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection:
         with pytest.raises(QueryRefused, match="more than 10 rows"):
@@ -225,6 +232,7 @@ def test_the_reader_takes_a_select_in_any_of_its_forms(shown: Path, statement: s
     ["SET threads = 1", "SET lock_configuration = false", "SET enable_external_access = true", "ATTACH '/tmp/x.duckdb' AS x",
      "SELECT * FROM read_text('/etc/passwd')", "COPY runs TO '/tmp/x.csv'", "INSTALL httpfs", "DELETE FROM runs"],
 )  # fmt: skip
+@pytest.mark.faults("B5.4")
 def test_a_reader_cannot_open_itself_up(shown: Path, statement: str) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection, pytest.raises(duckdb.Error):
         connection.execute(statement).fetchall()
@@ -248,6 +256,7 @@ def test_before_the_first_publication_there_is_nothing_to_read(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"no database"])
+@pytest.mark.faults("B1.11")
 def test_a_published_file_that_is_no_database_is_named(tmp_path: Path, content: bytes) -> None:
     file = publish(tmp_path, "r1", [staged(tmp_path, "r1")]).path
     file.unlink()
@@ -257,6 +266,7 @@ def test_a_published_file_that_is_no_database_is_named(tmp_path: Path, content: 
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
+@pytest.mark.faults("B1.11")
 def test_damage_that_shows_only_when_a_table_is_read_is_named(tmp_path: Path, damage: str) -> None:
     file = publish(tmp_path, "r1", [staged(tmp_path, "r1")]).path
     content = bytearray(file.read_bytes())
@@ -278,6 +288,7 @@ def test_damage_that_shows_only_when_a_table_is_read_is_named(tmp_path: Path, da
 
 
 @pytest.mark.parametrize("table", ["recommendations", "user_status", "movies"])
+@pytest.mark.faults("B1.11")
 def test_a_partition_that_was_damaged_is_not_published(tmp_path: Path, table: str) -> None:
     first, second = staged(tmp_path, "r1", YESTERDAY), staged(tmp_path, "r2")
     publish(tmp_path, "r1", [first])
@@ -297,6 +308,7 @@ def test_the_type_of_ids_in_a_damaged_partition_is_an_error_of_the_state(tmp_pat
         warehouse.id_types(partition)
 
 
+@pytest.mark.faults("B1.10")
 def test_a_file_with_other_rows_than_were_staged_is_not_published(tmp_path: Path) -> None:
     partition = staged(tmp_path, "r1")
     partition.record["rows"]["recommendations"] += 1
@@ -353,6 +365,7 @@ def test_rows_are_stored_by_date_user_and_rank(tmp_path: Path) -> None:
     assert rows == sorted(rows)
 
 
+@pytest.mark.faults("B1.13")
 def test_published_files_are_read_only_and_nothing_lies_beside_them(tmp_path: Path) -> None:
     for run_id in ("r1", "r2", "r3"):
         publish(tmp_path, run_id, [staged(tmp_path, run_id)])
@@ -363,6 +376,7 @@ def test_published_files_are_read_only_and_nothing_lies_beside_them(tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["published", "recs.duckdb", "runs"]
 
 
+@pytest.mark.faults("B6.5")
 def test_pruning_keeps_the_newest_files_and_the_one_in_use(tmp_path: Path) -> None:
     link, root = tmp_path / "recs.duckdb", tmp_path / "published"
     for run_id in ("r1", "r2", "r3", "r4"):
@@ -378,6 +392,7 @@ def test_pruning_keeps_the_newest_files_and_the_one_in_use(tmp_path: Path) -> No
     assert warehouse.rollback(root, link, to="r4") == ("r1", "r4")
 
 
+@pytest.mark.faults("B5.1")
 def test_a_folder_with_a_quote_in_its_name_is_published_into(tmp_path: Path) -> None:
     root = tmp_path / "it's; DROP TABLE runs;--"
     publish(root, "r1", [staged(root, "r1")])
@@ -405,6 +420,7 @@ def publisher(root: Path, first: int, end: int, before: str = "") -> subprocess.
     return subprocess.Popen(command, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.faults("B1.4")
 def test_a_disk_that_fills_up_while_building_changes_nothing(tmp_path: Path) -> None:
     publish(tmp_path, "r000", [staged(tmp_path, "r000")])
     full = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -417,6 +433,7 @@ def test_a_disk_that_fills_up_while_building_changes_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.faults("B1.1")
 def test_a_publisher_killed_at_any_moment_leaves_a_whole_file_and_needs_no_hand(tmp_path: Path) -> None:
     publish(tmp_path, "r000", [staged(tmp_path, "r000")])
     moment = random.Random(3)
