@@ -200,7 +200,7 @@ def measure(model: Callable[[Case], Found], parts: list[Case]) -> dict[str, floa
             lists = ranking.lists(case.task, scorer, LENGTH)
             at_10, at_50 = (ranking.per_user(case.task, lists, at) for at in (10, LENGTH))
             users.append((at_10["ndcg"], at_50["recall"]))
-            weeks.append(ranking.beyond_accuracy(case.task, lists, case.train, 10)["coverage"])
+            weeks.append(ranking.beyond_accuracy(case.task, lists, None, 10)["coverage"])
     found = {}
     if squares:
         square, known_pairs = np.concatenate(squares), np.concatenate(warm)

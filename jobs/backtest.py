@@ -210,7 +210,7 @@ def _result(
         return _Result({}, task.users, None, error, trained)
     listed = ranking.lists(task, scorer)
     by_places = {at: ranking.per_user(task, listed, at) for _, at in PER_USER.values()}
-    coverage = ranking.beyond_accuracy(task, listed, train, 10).get("coverage", 0.0)
+    coverage = ranking.beyond_accuracy(task, listed, None, 10).get("coverage", 0.0)
     per_user = {name: by_places[at][kind] for name, (kind, at) in PER_USER.items()}
     return _Result(per_user, task.users, coverage, error, trained)
 

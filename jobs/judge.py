@@ -115,7 +115,7 @@ def _judge_lists(judged: Judged, task: Task, ready: Ready, cut: Split, settings:
     lists = _lists(task, ready, cut)
     found = {"": lists} | {f"{name}_": ranking.lists(task, BASELINES[name](cut.train, task)) for name in _BARS}
     for prefix, listed in found.items():
-        for metric in ranking.measure(task, listed, cut.train):
+        for metric in ranking.measure(task, listed, None):
             if metric.metric in _FIGURES:
                 own = (metric.value, metric.n, metric.ci_low, metric.ci_high)
                 judged.metrics.append(Metric(metric.segment, f"{prefix}{metric.metric}", *own))

@@ -28,9 +28,7 @@ def looked_up(
     as_rater[raters] = movie_scale[known.movie[raters]]
     return {
         "starts": known.starts,
-        "user": known.user,
         "movie": known.movie,
-        "trained_movie": trained_movies[known.movie].astype(np.int64),
         "stars": known.stars,
         "surprise": surprise(known),
         "good": good.astype(np.float32),

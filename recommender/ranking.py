@@ -35,11 +35,15 @@ class Rows:
     """Positions among M candidates, shape (entries,)."""
 
     @classmethod
-    def of(cls, users: NDArray[np.int64], positions: NDArray[np.int64], size: int) -> "Rows":
+    def of(cls, users: NDArray[np.integer], positions: NDArray[np.integer], size: int) -> "Rows":
         """Rows of `size` users from pairs (entries,) in any order."""
         width = int(positions.max(initial=0)) + 1
         starts = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=size))]).astype(np.int64)
-        return cls(starts, (np.sort(users * width + positions) % width).astype(np.int32))
+        cells = users.astype(np.int64) * width  # in place from here on: there may be many
+        cells += positions
+        cells.sort()
+        cells %= width
+        return cls(starts, cells.astype(np.int32))
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -96,9 +100,13 @@ def task(train: pa.Table, held: pa.Table, relevant_from: float) -> Task:
     """
     movies = candidates.select(train, None, min_ratings=1).ids
     vocabulary = Vocabulary.of(train["user_id"])
-    user, movie = vocabulary.encode(train["user_id"]).astype(np.int64) - 1, positions(train["movie_id"], movies)
     liked = held.filter(pc.greater_equal(held["rating"], pa.scalar(relevant_from, pa.float64())))
     fan, hit = vocabulary.encode(liked["user_id"]).astype(np.int64) - 1, positions(liked["movie_id"], movies)
+    asked = np.zeros(len(vocabulary), bool)
+    asked[fan[fan >= 0]] = True
+    user = vocabulary.encode(train["user_id"]) - 1
+    of_asked = asked[user]  # of large inputs few: the newest ratings are of some
+    user, movie = user[of_asked].astype(np.int64), positions(train["movie_id"].filter(pa.array(of_asked)), movies)
     repeated = (hit >= 0) & np.isin(fan * len(movies) + hit, user * len(movies) + movie)
     known = (fan >= 0) & ~repeated
     fan, hit = fan[known], hit[known]
@@ -192,41 +200,43 @@ def per_user(task: Task, lists: NDArray[np.int32], at: int) -> dict[str, NDArray
     }
 
 
-def beyond_accuracy(task: Task, lists: NDArray[np.int32], train: pa.Table, at: int) -> dict[str, float]:
-    """Coverage, novelty, Gini coefficient and diversity of the first `at` places of all lists.
+def beyond_accuracy(task: Task, lists: NDArray[np.int32], train: pa.Table | None, at: int) -> dict[str, float]:
+    """Coverage and Gini coefficient, and with `train` novelty and diversity, of the first `at` places of all lists.
 
-    coverage: share of the candidates that are listed at all. novelty: mean over places of -log2 of the share of training
-    users who rated the movie, in bits (Vargas and Castells, Rank and relevance in novelty and diversity metrics, 2011).
-    gini: of how often each candidate is listed, 0 where all are equally often. diversity: mean over users of the mean of
+    coverage: share of the candidates that are listed at all. gini: of how often each candidate is listed, 0 where all are
+    equally often. novelty: mean over places of -log2 of the share of training users who rated the movie, in bits (Vargas and
+    Castells, Rank and relevance in novelty and diversity metrics, 2011). diversity: mean over users of the mean of
     1 - cosine of the listed pairs, a movie being the set of its training raters. Empty where nothing is listed.
     """
     top = _top(lists, at)
     listed = top[top >= 0]
     if not len(listed):
         return {}
-    rated = interactions(train, task.movies)
-    n_raters = np.bincount(rated.positions, minlength=len(task.movies))
     exposure = np.sort(np.bincount(listed, minlength=len(task.movies))).astype(np.float64)
     rank = 2 * np.arange(1, len(exposure) + 1) - len(exposure) - 1
-    return {
+    found = {
         "coverage": float(np.mean(exposure > 0)),
-        "novelty": float(np.mean(-np.log2(n_raters[listed] / len(rated)))),
         "gini": float(rank @ exposure / (len(exposure) * exposure.sum())),
-        "diversity": _diversity(top, rated, n_raters),
     }
+    if train is None:
+        return found
+    rated = interactions(train, task.movies)
+    n_raters = np.bincount(rated.positions, minlength=len(task.movies))
+    novelty = float(np.mean(-np.log2(n_raters[listed] / len(rated))))
+    return found | {"novelty": novelty, "diversity": _diversity(top, rated, n_raters)}
 
 
 def measure(
     task: Task,
     lists: NDArray[np.int32],
-    train: pa.Table,
+    train: pa.Table | None,
     at: Sequence[int] = (10, 50),
     seed: int = 0,
     resamples: int = 1000,
 ) -> list[Metric]:
     """All figures of these lists at each cut-off, named like "ndcg@10"; those that are means over users have intervals.
 
-    Empty where there is no user to measure.
+    Novelty and diversity, which take long on large inputs, only with `train`. Empty where there is no user to measure.
     """
     found: list[Metric] = []
     users = len(task.users)
@@ -256,7 +266,7 @@ def paired(
 def interactions(ratings: pa.Table, movies: pa.Array) -> Rows:
     """Who rated which of `movies`: one row for each user of `ratings` in the order of their ids."""
     users = Vocabulary.of(ratings["user_id"])
-    user, movie = users.encode(ratings["user_id"]).astype(np.int64) - 1, positions(ratings["movie_id"], movies)
+    user, movie = users.encode(ratings["user_id"]) - 1, positions(ratings["movie_id"], movies)
     return Rows.of(user[movie >= 0], movie[movie >= 0], len(users))
 
 

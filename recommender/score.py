@@ -18,6 +18,7 @@ from recommender.ranking import Rows
 from recommender.ready import Ready
 from recommender.screen import LANDMARKS, Screen
 from recommender.tensorflow import tf
+from recommender.vocabulary import Vocabulary
 
 _RATED = 16 * GROUP
 """Users whose lists are rated at once."""
@@ -76,15 +77,14 @@ def history(
     ratings: pa.Table, users: pa.Table | None, candidates: Candidates, *, include_seen: bool = False
 ) -> History:
     """The users of the ratings and of the users table, and the candidates each has rated (none with `include_seen`)."""
-    known = pc.unique(ratings["user_id"])
+    known = Vocabulary.of(ratings["user_id"])
     if users is not None:
-        known = pc.unique(pa.chunked_array([known, *users["user_id"].chunks]))
-    known = known.take(pc.sort_indices(known))
-    user = pc.index_in(ratings["user_id"], value_set=known).to_numpy().astype(np.int64)
+        known = Vocabulary.of(pa.chunked_array([known.ids, *users["user_id"].chunks]))
+    user = known.encode(ratings["user_id"]) - 1
     counts = np.bincount(user, minlength=len(known)).astype(np.int32)
     movie = pc.fill_null(pc.index_in(ratings["movie_id"], value_set=candidates.ids), -1).to_numpy()
     keep = (movie >= 0) & (not include_seen)
-    return History(known, counts, Rows.of(user[keep], movie[keep], len(known)))
+    return History(known.ids, counts, Rows.of(user[keep], movie[keep], len(known)))
 
 
 def top_n(

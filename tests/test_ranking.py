@@ -275,7 +275,7 @@ def test_all_is_measured_at_each_cut_off_with_intervals_around_means() -> None:
     lists = ranking.lists(TASK, same(1, 2, 3, 4), n=3)
     found = ranking.measure(TASK, lists, TRAIN, at=(1, 2), resamples=200)
     means = ["ndcg", "recall", "hit_rate", "mrr", "map"]
-    others = ["coverage", "novelty", "gini", "diversity"]
+    others = ["coverage", "gini", "novelty", "diversity"]
     assert [metric.metric for metric in found] == [f"{name}@{at}" for at in (1, 2) for name in means + others]
     assert {(metric.segment, metric.n) for metric in found} == {("all", 3)}
     by_name = {metric.metric: metric for metric in found}
@@ -287,6 +287,8 @@ def test_all_is_measured_at_each_cut_off_with_intervals_around_means() -> None:
         assert metric.ci_low <= metric.value <= metric.ci_high
     assert all(by_name[f"{name}@2"].ci_low is None for name in others)
     assert found == ranking.measure(TASK, lists, TRAIN, at=(1, 2), resamples=200)
+    quick = [metric for metric in found if not metric.metric.startswith(("novelty", "diversity"))]
+    assert quick == ranking.measure(TASK, lists, None, at=(1, 2), resamples=200)
 
 
 def test_without_users_there_is_nothing_to_measure() -> None:

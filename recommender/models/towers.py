@@ -84,7 +84,7 @@ class Towers(tfrs.models.Model):
         `trained_users` (users.rows,) and `trained_movies` (movies.rows,) are the rows they had in training, 0 for new ones.
         """
         facts = looked_up(known, trained_users, trained_movies, self.config.trend_days)
-        self.facts = {name: tf.constant(array) for name, array in facts.items()}
+        self.facts = {name: tf.constant(facts.pop(name)) for name in list(facts)}  # never all of them twice
         shape = (known.movies.rows, self.stars["raters"].shape[0])
         self.raters = tf.SparseTensor(self.facts["raters"], self.facts["rater_weights"], shape)
         self.movie_codes: Any = None
@@ -109,7 +109,7 @@ class Towers(tfrs.models.Model):
 
     def _stars_loss(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
         facts, stars = self.facts, self.stars
-        movie, user = tf.gather(facts["movie"], at), tf.gather(facts["user"], at)
+        movie, user = tf.gather(facts["movie"], at), tf.gather(users, row)
         side, own = self._strangers(users)
         liked = gather(self._of_movies(stars["surprise"]), movie) * tf.gather(facts["surprise"], at)[:, None]
         part = gather(self._of_movies(stars["rated"]), movie) + liked  # (R, k + 1)
@@ -234,7 +234,8 @@ class Towers(tfrs.models.Model):
 
         A weight of 0 costs nothing: half of the ratings of a choice have it.
         """
-        cell = tf.stack([row, tf.gather(self.facts["trained_movie"], at)], axis=1)
+        movie = tf.gather(self.facts["trained_movies"], tf.gather(self.facts["movie"], at))
+        cell = tf.stack([row, tf.cast(movie, tf.int64)], axis=1)
 
         def total(weights: Any, vectors: Any) -> Any:
             shape = tf.stack([tf.cast(size, tf.int64), vectors.shape[0]])
