@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as recommender has it, before numpy is imported
+
 import numpy as np
 import pyarrow as pa
 import pytest

@@ -1,6 +1,7 @@
 """The architecture in a page: imports run one way, and each heavy library has one home."""
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -89,6 +90,15 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         times.append(time.perf_counter() - began)
         assert done.returncode == 0, done.stderr
     assert min(times) < 0.6  # 0.2 s on a quiet machine; the benchmark measures, this guards
+
+
+def test_numpy_is_told_its_threads_before_it_is_imported() -> None:
+    script = (
+        "import os, sys, recommender.config\n"
+        "sys.exit('numpy' in sys.modules or os.environ['OPENBLAS_NUM_THREADS'] != '1')\n"
+    )
+    bare = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", script], env=bare, cwd=ROOT, check=True)
 
 
 @pytest.mark.faults("B5.13")
