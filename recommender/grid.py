@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.tensorflow import tf
+from recommender.tensorflow import tf, traced
 from recommender.vocabulary import UNKNOWN
 
 GROUP = 16
@@ -41,7 +41,7 @@ class Grid:
         else:
             self.codes, self.listed = codes, listed
             self.tiles = tf.reshape(codes, [-1, TILE, codes.shape[-1]])
-            self.compiled = tf.function(self._group, jit_compile=True)
+            self.compiled = traced(self._group, jit_compile=True)
 
     def scores(self, user_codes: Any) -> tuple[Any, Any]:
         """Scores (U, M') of a multiple of GROUP users, and which of them (U,) have one that is not finite.

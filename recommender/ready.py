@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recommender.grid import Grid, whole_groups
 from recommender.ranking import Scorer
-from recommender.tensorflow import tf
+from recommender.tensorflow import tf, traced
 from recommender.vocabulary import UNKNOWN, Vocabulary
 
 
@@ -31,9 +31,7 @@ class Ready:
     def predict(self, pairs: pa.Table, batch: int = 65536) -> NDArray[np.float32]:
         """Predicted stars for the pairs of a ratings table, clipped to the scale, shape (rows,)."""
         user, movie = self.users.encode(pairs["user_id"]), self.movies.encode(pairs[self.movie_key])
-        return np.clip(
-            stars_of(tf.function(self.model.call, reduce_retracing=True), user, movie, batch), *self.rating_scale
-        )
+        return np.clip(stars_of(traced(self.model.call, reduce_retracing=True), user, movie, batch), *self.rating_scale)
 
     def scorer(self, keys: pa.Array) -> Scorer:
         """Scores by the grid that nights are scored with.

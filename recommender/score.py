@@ -17,7 +17,7 @@ from recommender.grid import GROUP, Grid, best, whole_groups
 from recommender.ranking import Rows
 from recommender.ready import Ready
 from recommender.screen import LANDMARKS, Screen
-from recommender.tensorflow import tf
+from recommender.tensorflow import tf, traced
 from recommender.vocabulary import Vocabulary
 
 _RATED = 16 * GROUP
@@ -142,8 +142,8 @@ class _Scorer:
         popular = np.full(self.grid.width, -np.inf, np.float32)
         popular[: len(candidates)] = np.log1p(candidates.n_ratings)
         self.popularity = tf.constant(popular)  # (M',)
-        self.exact = tf.function(self._exact, reduce_retracing=True) if ready.model.factored else self._exact
-        self.rate = tf.function(ready.model.call, reduce_retracing=True)
+        self.exact = traced(self._exact, reduce_retracing=True) if ready.model.factored else self._exact
+        self.rate = traced(ready.model.call, reduce_retracing=True)
 
     def block(self, start: int, stop: int) -> Block:
         """Score users `start:stop`."""

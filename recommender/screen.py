@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.grid import GROUP, Grid, best, by_group
-from recommender.tensorflow import tf
+from recommender.tensorflow import tf, traced
 
 RANK, LANDMARKS = 32, 256
 """Dimensions of the basis; movies by which a user is placed in it."""
@@ -42,9 +42,9 @@ class Screen:
         met = np.max((wrong / error / own[:, None])[(scores >= last[:, None]) & listed])
         never = np.where(listed, 0, -np.inf)
         self.movies = tf.constant(np.vstack([basis, _MARGIN * met * error, never]).T.astype(np.float32))  # (M', r + 2)
-        self.some = tf.function(self._some, jit_compile=True)
+        self.some = traced(self._some, jit_compile=True)
         codes = tf.gather(grid.codes, self.landmarks)
-        self.of_landmarks = tf.function(lambda users: self.model.score_grid(users, codes), jit_compile=True)
+        self.of_landmarks = traced(lambda users: self.model.score_grid(users, codes), jit_compile=True)
 
     def bounds(self, user_codes: Any) -> Any:
         """What no score is expected to exceed, shape (U, M'), of a multiple of GROUP users; -inf as the grid has it."""

@@ -15,7 +15,7 @@ from recommender.config import Recipe, TrainConfig
 from recommender.errors import InvalidModel, TrainingDiverged
 from recommender.known import NO_ATTRIBUTES, NO_NAMES, Attributes, Known, Names, known
 from recommender.ready import Ready, stars_of
-from recommender.tensorflow import tf
+from recommender.tensorflow import tf, traced
 from recommender.vocabulary import Vocabulary
 
 _CHECK_EVERY = 16
@@ -167,8 +167,8 @@ class _Fit:
         # One graph for all sizes of a batch: one made for the size that comes first would round as that does.
         batch = {name: tf.TensorSpec([None], column.dtype) for name, column in self.examples.items()}
         batch |= {"seed": tf.TensorSpec([2], tf.int32)} if self.by_history else {}
-        self.step = tf.function(self.model.train_step, input_signature=[batch])
-        self.call = tf.function(self.model.call, reduce_retracing=True)
+        self.step = traced(self.model.train_step, input_signature=[batch])
+        self.call = traced(self.model.call, reduce_retracing=True)
         self.history: list[Epoch] = []
         self.best: Arrays | None = None
 
