@@ -7,6 +7,7 @@ JSON only: nothing in a version is ever executed, and none of it is unpickled.
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +156,10 @@ _OTHER = "score with another version: recjob models list, then --model VERSION; 
 class CheckpointFile:
     """One unfinished training, kept beside the registry under the digest of its inputs."""
 
-    def __init__(self, root: Path, training: str) -> None:
+    def __init__(self, root: Path, training: str, apart: float = 10.0) -> None:
+        """`apart`: seconds between two states that are kept. To write one can take longer than an epoch."""
         self.path = root / "unfinished" / f"{training[:32]}.npz"
+        self.apart, self.kept_at = apart, time.monotonic()
 
     def load(self) -> dict[str, NDArray[Any]] | None:
         """The newest state, or None where there is none or it cannot be read: then training starts anew."""
@@ -167,9 +170,12 @@ class CheckpointFile:
             return None
 
     def save(self, state: Arrays) -> None:
-        """Replace the state."""
+        """Replace the state, unless that was done less than `apart` seconds ago."""
+        if time.monotonic() - self.kept_at < self.apart:
+            return
         with atomic.new_file(self.path) as draft, draft.open("wb") as file:
             np.savez(file, allow_pickle=False, **state)
+        self.kept_at = time.monotonic()
 
     def clear(self) -> None:
         """Forget the state, once the training is finished."""

@@ -196,8 +196,11 @@ def test_a_version_is_found_by_what_it_was_trained_from(tmp_path: Path) -> None:
     assert models.amend(tmp_path, found.version, status="forced").manifest["status"] == "forced"
 
 
-def test_a_damaged_checkpoint_means_starting_anew(tmp_path: Path) -> None:
-    kept = models.CheckpointFile(tmp_path, "f" * 64)
+def test_checkpoints_are_kept_now_and_then_and_a_damaged_one_means_starting_anew(tmp_path: Path) -> None:
+    seldom = models.CheckpointFile(tmp_path, "f" * 64, apart=60)
+    seldom.save(WEIGHTS)
+    assert seldom.load() is None
+    kept = models.CheckpointFile(tmp_path, "f" * 64, apart=0)
     kept.save(WEIGHTS)
     loaded = kept.load()
     assert loaded is not None
