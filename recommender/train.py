@@ -1,6 +1,7 @@
 """From ratings to a trained model: encode once, step over integer batches, stop in time, come back after a crash."""
 
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,7 @@ class Trained:
         config = self.recipe.model
         if not config.by_history:
             return Ready(self.model, self.users, self.movies, config.movie_key, self.rating_scale, None)
+        gc.collect()  # models and what they look up hold on to each other: gigabytes that would else be there twice
         users = _all_ids("user_id", ratings, attributes.users)
         movies = _all_ids("movie_id", ratings, attributes.movies)
         facts = known(ratings, users, movies, attributes, self.names)
@@ -111,6 +113,7 @@ def train(
     `ratings`. The same ratings, recipe and seed give the same weights on the same kind of CPU, whether or not the
     training was cut off in between and went on from `checkpoints`. Raises `TrainingDiverged`.
     """
+    gc.collect()  # as in `ready`
     users, movies = vocabularies or vocabularies_of(ratings, recipe.model.movie_key)
     facts = known(ratings, users, movies, attributes) if recipe.model.by_history else None
     pairs = {} if recipe.model.by_history else encode(ratings, users, movies, recipe.model.movie_key)
