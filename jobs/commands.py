@@ -169,7 +169,7 @@ def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) ->
 @_run_options
 @click.pass_context
 def nightly(ctx: click.Context, /, word: str, **options: Any) -> Answer:
-    """Check, train, score, publish, prune: what the scheduler runs."""
+    """Check, train, score, publish, report, prune: what the scheduler runs."""
     return _night(ctx, "prune", word, options)
 
 
@@ -287,7 +287,7 @@ def evaluate(
 
     settings = settings_of(ctx)
     chosen = model or name or settings.model.name
-    target = plot or settings.state_dir / "reports" / f"evaluate-{chosen}-{split}.png"
+    target = plot or settings.reports / f"evaluate-{chosen}-{split}.png"
     done = job.evaluate(settings, chosen, split, movie_key, seed, target, not no_lists)
     return done, show.evaluation(done)
 

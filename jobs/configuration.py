@@ -184,6 +184,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "publish.retention_dates": (1, 3660),
     "publish.keep_files": (1, 1000),
     "publish.keep_models": (1, 1000),
+    "publish.keep_reports": (0, 10_000),
     "schedule.timeout_hours": (0.001, 240),
     "schedule.retries": (0, 10),
     "model.epochs": (1, 100_000),

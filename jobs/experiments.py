@@ -47,7 +47,7 @@ def tune(
 
     settings = settings_of(ctx)
     search = job.Search(model or settings.model.name, split, preset, only, seed)
-    target = plot or settings.state_dir / "reports" / f"tune-{study or search.study}.png"
+    target = plot or settings.reports / f"tune-{study or search.study}.png"
     done = job.tune(settings, search, trials=trials, minutes=minutes, study=study, wait=wait, plot=target)
     return done, show.tuning(done)
 
@@ -95,7 +95,7 @@ def backtest(
     if start > end:
         raise click.UsageError(f"--from {start} is after --to {end}")
     replay = job.Replay(model or settings.model.name, start, end, every, retrain, seed)
-    target = plot or settings.state_dir / "reports" / f"backtest-{replay.model}.png"
+    target = plot or settings.reports / f"backtest-{replay.model}.png"
     done = job.backtest(settings, replay, target)
     return done, show.backtest(done)
 

@@ -137,6 +137,20 @@ def query_(ctx: click.Context, sql: str | None, file: Any, form: str, max_rows: 
     return done, show.rows(done, form)
 
 
+@click.command(cls=Job)
+@click.argument("run_id", required=False)
+@click.pass_context
+def report(ctx: click.Context, run_id: str | None) -> Answer:
+    """Write the HTML report of a run, by default the newest: verdicts, quality, what is listed, sample lists, steps.
+
+    A night writes its own; for a run that failed, or was refused, this is how to get one.
+    """
+    from jobs import report as job
+
+    path = job.write(settings_of(ctx), run_id)
+    return {"path": str(path)}, str(path)
+
+
 @click.group()
 def config() -> None:
     """The settings."""
@@ -157,4 +171,4 @@ def config_show(ctx: click.Context, origin: bool) -> Answer:
     return {"settings": shown}, show.table(["key", "value", *(["origin"] if origin else [])], rows)
 
 
-LOOKUPS = (status, runs, models, recommend, query_, config)
+LOOKUPS = (status, runs, models, recommend, query_, report, config)

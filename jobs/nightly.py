@@ -1,4 +1,4 @@
-"""The path of a night: check > train > score > publish > prune. The other jobs are parts of it."""
+"""The path of a night: check > train > score > publish > report > prune. The other jobs are parts of it."""
 
 import logging
 from collections.abc import Iterator
@@ -73,6 +73,10 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
         publish.publish(settings, journal)
         journal.finish("published")
         if options.until == "prune":
+            if settings.publish.keep_reports:
+                from jobs import report  # a template and pictures come with it
+
+                report.write(settings, run.id, night.ratings)
             _prune(settings)
         return journal.record
 
@@ -110,7 +114,14 @@ def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
 
 def _clean(settings: Settings) -> None:
     """Remove what killed runs left behind; safe because this run holds the lock."""
-    for folder in (settings.journal, settings.models, settings.runs, settings.published, settings.lake):
+    for folder in (
+        settings.journal,
+        settings.models,
+        settings.runs,
+        settings.published,
+        settings.lake,
+        settings.reports,
+    ):
         if folder.is_dir():
             for draft in atomic.sweep(folder):
                 logger.info("swept", extra={"draft": draft.name})
@@ -170,5 +181,8 @@ def _prune(settings: Settings) -> None:
         path.name for path in warehouse.prune(settings.published, settings.database, settings.publish.keep_files)
     ]
     removed += models.prune(settings.models, settings.publish.keep_models)
+    for path in sorted(settings.reports.glob("2*.html"))[: -settings.publish.keep_reports or None]:
+        atomic.remove(path)
+        removed.append(path.name)
     if removed:
         logger.info("pruned", extra={"removed": len(removed)})

@@ -94,6 +94,8 @@ class Publish:
     """Published files kept to roll back to, the current one included."""
     keep_models: int = 7
     """Model versions kept, and the champion."""
+    keep_reports: int = 30
+    """Reports of nights kept in state/reports; 0: none are written, `recjob report` makes them when asked."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,11 @@ class Settings:
     def database(self) -> Path:
         """The link that readers open."""
         return self.state_dir / "recommendations.duckdb"
+
+    @property
+    def reports(self) -> Path:
+        """What people look at: the pages of nights, and the pictures of experiments."""
+        return self.state_dir / "reports"
 
     @property
     def lock(self) -> Path:

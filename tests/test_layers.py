@@ -25,7 +25,8 @@ HOMES = {
     "apscheduler": ["scheduler.py"],
     "click": ["jobs/cli.py", "jobs/commands.py", "jobs/experiments.py", "jobs/lookups.py"],
     "optuna": ["jobs/tune.py"],
-    "matplotlib": ["jobs/plots.py"],
+    "matplotlib": ["jobs/plots.py", "jobs/report_plots.py"],
+    "jinja2": ["jobs/report.py"],
     "rich": ["jobs/progress.py", "jobs/show.py"],
     "filelock": ["storage/atomic.py"],
 }
