@@ -120,6 +120,23 @@ def recommend(ctx: click.Context, user: str, limit: int) -> Answer:
     return done, show.recommendations(done)
 
 
+@click.command(cls=Job)
+@click.option("--user", required=True, help="The user's id, as in the source.")
+@click.option("--movie", help="Why this movie is listed, or why not.  [default: the first of the list]")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.pass_context
+def explain(ctx: click.Context, user: str, movie: str | None, limit: int) -> Answer:
+    """Say why movies are in a user's newest list, or why one is not: its rank, the parts of its score, what it is near to.
+
+    The list is worked out again from its model and ratings, which takes as long as reading these.
+    """
+    from jobs import explain as job
+    from jobs import show
+
+    done = job.explain(settings_of(ctx), user, movie, limit)
+    return done, show.explanation(done)
+
+
 @click.command("query", cls=Job)
 @click.argument("sql", required=False)
 @click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the SQL from a file; - is stdin.")
@@ -171,4 +188,4 @@ def config_show(ctx: click.Context, origin: bool) -> Answer:
     return {"settings": shown}, show.table(["key", "value", *(["origin"] if origin else [])], rows)
 
 
-LOOKUPS = (status, runs, models, recommend, query_, report, config)
+LOOKUPS = (status, runs, models, recommend, explain, query_, report, config)

@@ -74,6 +74,21 @@ def recommendations(document: dict[str, Any]) -> str:
     return f"{head}\n\n{table(['rank', 'title', 'genres', 'stars', 'source'], rows)}"
 
 
+def explanation(document: dict[str, Any]) -> str:
+    """Why movies are listed to a user, or one is not."""
+    head = f"user {document['user_id']}, {document['n_ratings']} ratings, as of {document['as_of_date']}"
+    rows = []
+    for movie in document["movies"]:
+        if movie["why"] == "no_candidate":
+            return f"{head}\n\n{movie['title'] or movie['movie_id']} is no candidate: {movie['note']}"
+        parts = [f"{value:+.2f}" for value in movie["parts"].values()]
+        near = "; ".join(f"{other['title'] or other['movie_id']} ({other['rating']:g})" for other in movie["near"])
+        place = f"rated {movie['rating']:g}" if movie["why"] == "rated" else movie["rank"]
+        rows.append((place, movie["title"] or movie["movie_id"], f"{movie['predicted_rating']:.2f}", *parts, near))
+    names = list(document["movies"][0]["parts"]) if rows else []
+    return f"{head}\n\n{table(['rank', 'title', 'predicted', *names, 'near to'], rows)}"
+
+
 def status(document: dict[str, Any]) -> str:
     """What is published, what runs, how the newest runs ended."""
     if document["as_of_date"] is None:

@@ -1,0 +1,178 @@
+"""Why a movie is in somebody's list, or why not: worked out again by the model and from the ratings the list was made of."""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs import inputs, publish, train
+from jobs import run as journals
+from jobs.inputs import Night
+from jobs.settings import Settings
+from recommender import candidates
+from recommender.candidates import Candidates
+from recommender.ready import Ready
+from recommender.tensorflow import tf
+from storage import models
+from storage.errors import NotFound
+
+_PARTS = {"choice": (1.0, 0.0, 0.0), "taste": (0.0, 1.0, 0.0), "stars": (0.0, 0.0, 1.0)}
+"""What a score of the default model is the sum of: blends of one part alone."""
+_NEAREST = 3
+"""Rated movies named as near to a movie."""
+
+
+def explain(settings: Settings, user: str, movie: str | None = None, limit: int = 10) -> dict[str, Any]:
+    """The first `limit` movies that are listed to a user, or one `movie`, each with the reasons; ids as the source has them.
+
+    `why` is listed, rank (it is a candidate, but `rank` is too far back), rated or no_candidate. `parts` say how far each
+    part of the score lies above its mean over all candidates; `near` are the rated movies that the model has nearest to it.
+    Raises `NotFound` for a user without a rating, and for a movie without one.
+    """
+    day, record = _newest(settings)
+    night = inputs.read(settings, journals.watermark(day, settings.timezone))
+    person = _id(night.ratings["user_id"], user, "user")
+    wanted = None if movie is None else _id(night.ratings["movie_id"], movie, "movie")
+    version = models.load(settings.models, record["model_version"])
+    case = _Case(night, train.load(version).ready(night.ratings, night.attributes), person, settings)
+    places = case.order[:limit] if wanted is None else [case.place(wanted)]
+    return {
+        "user_id": person.as_py(),
+        "as_of_date": str(day),
+        "run_id": record["run_id"],
+        "model_version": version.version,
+        "n_ratings": case.theirs.num_rows,
+        "movies": [case.told(int(place)) if place >= 0 else case.closed(wanted) for place in places],
+    }
+
+
+def _newest(settings: Settings) -> tuple[date, dict[str, Any]]:
+    staged = {partition.run_id: partition for partition in publish.staged(settings)}
+    shown = publish.visible(settings)
+    if not shown:
+        raise NotFound("nothing has been published yet", hint="recjob nightly --date D")
+    day = max(shown)
+    partition = staged.get(shown[day]["run_id"])
+    if partition is None:
+        raise NotFound(f"the lists of {day} are published, but their run is gone", hint="score the date again")
+    return date.fromisoformat(day), partition.record
+
+
+def _id(column: pa.ChunkedArray, text: str, what: str) -> pa.Scalar:
+    """An id as the ratings have it."""
+    try:
+        found = pa.scalar(int(text) if pa.types.is_integer(column.type) else text, column.type)
+    except (ValueError, OverflowError, pa.ArrowInvalid):
+        found = pa.scalar(None, column.type)
+    if not found.is_valid or str(found.as_py()) != text or not pc.any(pc.equal(column, found)).as_py():
+        raise NotFound(f"there is no {what} {text!r} in the ratings", hint="ids are those of the source")
+    return found
+
+
+@dataclass
+class _Case:
+    """One user, all candidates, and a model that knows the night."""
+
+    night: Night
+    ready: Ready
+    person: pa.Scalar
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        ratings = self.night.ratings
+        self.allowed: Candidates = candidates.select(
+            ratings, self.night.movies, min_ratings=self.settings.candidates.min_ratings
+        )
+        self.theirs = ratings.filter(pc.equal(ratings["user_id"], self.person))
+        self.scores, self.parts = self._scored()
+        listable = self.scores.copy()
+        if not self.settings.score.include_seen:
+            seen = pc.is_in(self.allowed.ids, value_set=self.theirs["movie_id"].combine_chunks())
+            listable[seen.to_numpy(zero_copy_only=False)] = -np.inf
+        order = np.argsort(-listable, kind="stable")
+        self.rank = np.empty(len(order), np.int64)
+        self.rank[order] = np.arange(1, len(order) + 1)
+        self.order = order[listable[order] > -np.inf]
+
+    def _scored(self) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """Scores of the candidates, (M,), and what each part adds to them beyond its mean."""
+        model, user = self.ready.model, pa.array([self.person.as_py()], self.person.type)
+        scorer = self.ready.scorer(self._keys())
+        scores = scorer(user)[0]
+        if not hasattr(model, "blend"):
+            return scores, {}
+        blend, parts = model.blend, {}
+        for (name, alone), weight in zip(_PARTS.items(), blend, strict=True):
+            model.blend = alone
+            part = weight * scorer(user)[0]
+            parts[name] = part - part.mean()
+        model.blend = blend
+        return scores, parts
+
+    def _keys(self) -> pa.Array:
+        titled = self.ready.movie_key != "movie_id" and self.allowed.titles is not None
+        return self.allowed.titles if titled else self.allowed.ids
+
+    def place(self, movie: pa.Scalar) -> int:
+        """Where a movie stands among the candidates, -1 for nowhere."""
+        return int(pc.index(self.allowed.ids, movie).as_py())
+
+    def told(self, place: int) -> dict[str, Any]:
+        """What there is to say of a candidate."""
+        movie = self.allowed.ids[place]
+        mine = self.theirs.filter(pc.equal(self.theirs["movie_id"], movie))
+        rank = int(self.rank[place])
+        pair = pa.table({"user_id": [self.person.as_py()], self.ready.movie_key: [self._keys()[place].as_py()]})
+        pair = pair.cast(pa.schema([("user_id", self.person.type), (self.ready.movie_key, self._keys().type)]))
+        seen = mine.num_rows > 0 and not self.settings.score.include_seen
+        return {
+            **self._named(movie),
+            "why": "rated" if seen else "listed" if rank <= self.settings.score.top_n else "rank",
+            "rank": None if seen else rank,
+            "of": len(self.order),
+            "score": float(self.scores[place]),
+            "parts": {name: float(part[place]) for name, part in self.parts.items()},
+            "predicted_rating": float(self.ready.predict(pair)[0]),
+            "rating": mine["rating"][0].as_py() if mine.num_rows else None,
+            "near": self._near(place),
+        }
+
+    def closed(self, movie: pa.Scalar) -> dict[str, Any]:
+        """What there is to say of a movie that is no candidate."""
+        ratings = int(pc.sum(pc.equal(self.night.ratings["movie_id"], movie)).as_py())
+        few = ratings < self.settings.candidates.min_ratings
+        note = f"it has {ratings} ratings, fewer than candidates.min_ratings" if few else "it is marked unavailable"
+        return {**self._named(movie), "why": "no_candidate", "note": note, "rank": None}
+
+    def _named(self, movie: pa.Scalar) -> dict[str, Any]:
+        movies, title = self.night.movies, None
+        if movies is not None and self.night.has_titles and (at := pc.index(movies["movie_id"], movie).as_py()) >= 0:
+            title = movies["title"][at].as_py()
+        return {"movie_id": movie.as_py(), "title": title}
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """The model's vectors of the candidates, standardized, of length 1: (M, g)."""
+        found = self.ready.model.encode_movies(tf.constant(self.ready.movies.encode(self._keys()))).numpy()
+        found = (found - found.mean(axis=0)) / np.maximum(found.std(axis=0), 1e-9)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+    def _near(self, place: int) -> list[dict[str, Any]]:
+        """The user's rated movies that are nearest to a candidate, by the cosine of the vectors."""
+        at = pc.fill_null(pc.index_in(self.theirs["movie_id"], value_set=self.allowed.ids), -1).to_numpy()
+        rows = np.flatnonzero((at >= 0) & (at != place))
+        cosine = self.vectors[at[rows]] @ self.vectors[place]
+        nearest = np.argsort(-cosine, kind="stable")[:_NEAREST]
+        return [
+            {
+                **self._named(self.theirs["movie_id"][row]),
+                "rating": self.theirs["rating"][row].as_py(),
+                "cosine": float(cosine[place_of]),
+            }
+            for place_of, row in zip(nearest, rows[nearest].tolist(), strict=True)
+        ]

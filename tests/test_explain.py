@@ -1,0 +1,73 @@
+"""Explanations agree with what was published, and add up."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import LAST, world_in
+
+from jobs import query
+from jobs.explain import explain
+from jobs.nightly import nightly
+from jobs.settings import Settings
+from storage.errors import NotFound
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = world_in(
+        tmp_path_factory.mktemp("explain") / "state", model__name="default", model__epochs=3, candidates__min_ratings=2
+    )
+    nightly(settings, LAST)
+    return settings
+
+
+def test_what_is_explained_is_the_published_list(night: Settings) -> None:
+    for user in ("1", "17"):
+        published = query.recommend(night, user, 5)["recommendations"]
+        told = explain(night, user, limit=5)["movies"]
+        assert [movie["movie_id"] for movie in told] == [row["movie_id"] for row in published]
+        assert [movie["score"] for movie in told] == pytest.approx([row["score"] for row in published], abs=1e-4)
+        stars = [row["predicted_rating"] for row in published]
+        assert [movie["predicted_rating"] for movie in told] == pytest.approx(stars, abs=1e-4)
+        assert {movie["why"] for movie in told} == {"listed"}
+        assert [movie["rank"] for movie in told] == [1, 2, 3, 4, 5]
+
+
+def test_parts_differ_as_scores_do(night: Settings) -> None:
+    movies = explain(night, "3", limit=10)["movies"]
+    scores = np.array([movie["score"] for movie in movies])
+    sums = np.array([sum(movie["parts"].values()) for movie in movies])
+    assert scores - scores[0] == pytest.approx(sums - sums[0], abs=1e-3)
+
+
+def test_a_rated_movie_is_told_with_its_rating_and_near_ones_are_rated(night: Settings) -> None:
+    told = explain(night, "1", limit=1)["movies"][0]
+    assert told["near"]
+    other = told["near"][0]
+    assert -1 <= other["cosine"] <= 1
+    rated = explain(night, "1", str(other["movie_id"]))["movies"][0]
+    assert (rated["why"], rated["rating"], rated["rank"]) == ("rated", other["rating"], None)
+
+
+def test_a_movie_far_back_has_its_rank_and_one_that_is_no_candidate_a_reason(tmp_path: Path, night: Settings) -> None:
+    told = explain(night, "1", limit=1000)["movies"]
+    last = explain(night, "1", str(told[-1]["movie_id"]))["movies"][0]
+    assert (last["why"], last["rank"], last["of"]) == ("rank", len(told), len(told))
+    strict = world_in(tmp_path / "state", candidates__min_ratings=20)
+    nightly(strict, LAST)
+    listed = {movie["movie_id"] for movie in explain(strict, "2", limit=1000)["movies"]}
+    every = [explain(strict, "2", str(movie))["movies"][0] for movie in range(1, 31)]
+    closed = [movie for movie in every if movie["why"] == "no_candidate"]
+    assert closed
+    assert not listed & {movie["movie_id"] for movie in closed}
+    assert "fewer than candidates.min_ratings" in closed[0]["note"]
+    assert every[0]["near"]  # the article's models have vectors, too
+
+
+@pytest.mark.parametrize(
+    ("user", "movie"), [("999", None), ("0", None), ("01", None), ("x", None), ("1", "999"), ("1", "")]
+)
+def test_nobody_and_nothing_is_not_found(night: Settings, user: str, movie: str | None) -> None:
+    with pytest.raises(NotFound):
+        explain(night, user, movie)
