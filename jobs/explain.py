@@ -160,7 +160,8 @@ class _Case:
         """The model's vectors of the candidates, standardized, of length 1: (M, g)."""
         found = self.ready.model.encode_movies(tf.constant(self.ready.movies.encode(self._keys()))).numpy()
         found = (found - found.mean(axis=0)) / np.maximum(found.std(axis=0), 1e-9)
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+        unit: NDArray[np.float32] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+        return unit
 
     def _near(self, place: int) -> list[dict[str, Any]]:
         """The user's rated movies that are nearest to a candidate, by the cosine of the vectors."""
