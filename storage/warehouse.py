@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.lib.stride_tricks import sliding_window_view
 
 from storage import atomic, parquet, runs
 from storage.errors import AuditFailed, CorruptState, DiskFailed, InvalidInput, NotFound, QueryRefused
@@ -25,6 +28,8 @@ SCHEMA_VERSION = 1
 _FORMAT = "v1.5.0"
 """DuckDB's own file format version: clients from 1.5 on can read it."""
 _OTHER = "recjob rollback, or score the date again"
+_BATCH = 1 << 20
+"""Rows looked at together, where they are not DuckDB's to look at."""
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -227,7 +232,7 @@ def _audit(connection: duckdb.DuckDBPyConnection) -> None:
     """Each file in sql/audit selects the rows that break its rule: none may be left."""
     broken: list[str] = []
     for rule in sorted((_sql_folder() / "audit").glob("*.sql")):
-        if rule.stem == "repeated_movies" and not broken and not _same_keys(connection):
+        if rule.stem == "repeated_movies" and not broken and not _may_repeat(connection):
             continue  # proven by less
         query = rule.read_text(encoding="utf-8")
         count = connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
@@ -240,13 +245,23 @@ def _audit(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def _same_keys(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether two rows of a list have the same number for their movie, once the rules before `repeated_movies` hold."""
-    for (day,) in connection.execute("SELECT DISTINCT as_of_date FROM recommendations").fetchall():
-        keys = connection.execute(sql("checks/list_keys.sql"), [day]).fetchnumpy()["key"]
-        keys.sort()
-        if (keys[1:] == keys[:-1]).any():
-            return True
+def _may_repeat(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether two rows of a list have the same number for their movie, once the rules before `repeated_movies` hold.
+
+    Lists of a length are sorted side by side: that is ten times as quick as sorting all rows by list and movie.
+    """
+    rank, movie = np.zeros(0, np.int16), np.zeros(0, np.uint64)
+    end = pa.record_batch([pa.array([1], pa.int16()), pa.array([0], pa.uint64())], ["rank", "movie"])
+    for batch in chain(connection.sql(sql("checks/list_movies.sql")).to_arrow_reader(_BATCH), [end]):
+        rank, movie = np.concatenate([rank, batch["rank"]]), np.concatenate([movie, batch["movie"]])
+        start = np.flatnonzero(rank == 1)
+        length = np.diff(start)
+        for n in np.unique(length):
+            lists = sliding_window_view(movie, n)[start[:-1][length == n]]
+            lists.sort(axis=1)
+            if (lists[:, 1:] == lists[:, :-1]).any():
+                return True
+        rank, movie = rank[start[-1] :], movie[start[-1] :]
     return False
 
 

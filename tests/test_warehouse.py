@@ -83,6 +83,30 @@ def test_an_audit_rule_that_is_broken_stops_the_flip(tmp_path: Path, rule: str, 
     assert len(list((tmp_path / "published").iterdir())) == 1
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5, 100])
+@pytest.mark.faults("B1.10")
+def test_a_repeated_movie_is_found_wherever_the_rows_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Lists of three lengths; the movie that stands twice, first in none, then in each of them."""
+    monkeypatch.setattr(warehouse, "_BATCH", at_once)
+    lists = {1: ["a"], 2: ["a", "b"], 3: ["b", "a"], 4: ["a", "b", "c", "d"], 5: ["c", "a"]}
+    for twice in (None, 2, 3, 4, 5):
+        movies = {user: list(listed) for user, listed in lists.items()}
+        if twice:
+            movies[twice][-1] = movies[twice][0]
+        rows = [(f"{u}", r, m, 0.5, 4.0, "model") for u, listed in movies.items() for r, m in enumerate(listed, 1)]
+        status = [(f"{u}", "warm", 1, len(listed), "catalogue_exhausted") for u, listed in movies.items()]
+        partition = staged(tmp_path, f"r{twice}", lists=rows, status=status, movies=catalogue("abcd"))
+        small = rows_of([partition])
+        small["runs"][0]["top_n"] = 5
+        if twice:
+            with pytest.raises(AuditFailed, match=r"repeated_movies \(1 rows\)"):
+                publish(tmp_path, f"r{twice}", [partition], small)
+        else:
+            assert publish(tmp_path, "rNone", [partition], small).rows == len(rows)
+
+
 @pytest.mark.parametrize("missing", ["models", "run_inputs", "runs"])
 def test_a_row_without_lineage_stops_the_flip(tmp_path: Path, missing: str) -> None:
     partition = staged(tmp_path, "r1")

@@ -1,7 +1,5 @@
--- A better rank never has a lower score. Neighbours in the table are neighbours in a list: `rank_gaps` proves that.
+-- A better rank never has a lower score. The row before one of rank 2 or more is of the same list: `rank_gaps` proves that.
 SELECT as_of_date, user_id FROM (
-  SELECT as_of_date, user_id, score,
-         lag(as_of_date) OVER () AS date_before, lag(user_id) OVER () AS user_before, lag(score) OVER () AS score_before
-  FROM recommendations
+  SELECT as_of_date, user_id, rank, score, lag(score) OVER () AS score_before FROM recommendations
 )
-WHERE as_of_date = date_before AND user_id = user_before AND score > score_before
+WHERE rank > 1 AND score > score_before

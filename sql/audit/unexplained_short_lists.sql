@@ -1,6 +1,8 @@
--- A list is as long as its status says, and top_n long unless there is a reason.
+-- A list is as long as its status says, and top_n long unless there is a reason. A list reaches to the next row of rank 1:
+-- `rank_gaps` proves that.
 WITH lists AS (
-  SELECT as_of_date, user_id, count(*) AS n FROM recommendations GROUP BY as_of_date, user_id
+  SELECT as_of_date, user_id, lead(rowid, 1, (SELECT count(*) FROM recommendations)) OVER () - rowid AS n
+  FROM recommendations WHERE rank = 1
 )
 SELECT s.as_of_date, s.user_id
 FROM user_status s
