@@ -50,6 +50,7 @@ def batches(users: int, random: np.random.Generator) -> Iterator[dict[str, pa.Re
         score = -np.sort(-random.normal(0, 1, movie.shape).astype(np.float32), axis=1)
         stars = np.clip(4 + 0.3 * score + random.normal(0, 0.1, movie.shape), 0.5, 5).astype(np.float32)
         rank = np.tile(np.arange(1, TOP + 1, dtype=np.int16), len(user))
+        score, stars = np.round(score, schema.SCORE_DECIMALS), np.round(stars, schema.STARS_DECIMALS)
         lists = [np.repeat(user, TOP), rank, movie.ravel(), score.ravel(), stars.ravel(), ["model"] * movie.size]
         status = [
             user,

@@ -8,6 +8,8 @@ import pyarrow as pa
 UTC_TIME = pa.timestamp("us", tz="UTC")
 DAY = 86_400_000_000
 """A day in the unit of `UTC_TIME`."""
+SCORE_DECIMALS, STARS_DECIMALS = 4, 3
+"""What `score` and `predicted_rating` are rounded to once lists are ranked: more would be noise, and a quarter of the file."""
 
 
 def ratings(user_id: pa.DataType, movie_id: pa.DataType) -> pa.Schema:
@@ -54,14 +56,17 @@ def users(user_id: pa.DataType) -> pa.Schema:
 
 
 def recommendations(user_id: pa.DataType, movie_id: pa.DataType) -> pa.Schema:
-    """One row per user and rank, sorted by user and rank, ranks 1..k without gaps."""
+    """One row per user and rank, sorted by user and rank, ranks 1..k without gaps.
+
+    Ranks tell apart what is equal once it is rounded.
+    """
     return pa.schema(
         [
             pa.field("user_id", user_id, nullable=False),
             pa.field("rank", pa.int16(), nullable=False),  # 1 is best
             pa.field("movie_id", movie_id, nullable=False),
-            pa.field("score", pa.float32(), nullable=False),  # what the ranking is by; finite
-            pa.field("predicted_rating", pa.float32(), nullable=False),  # stars, clipped to the rating scale
+            pa.field("score", pa.float32(), nullable=False),  # what the ranking is by, rounded; finite
+            pa.field("predicted_rating", pa.float32(), nullable=False),  # stars, clipped to the rating scale, rounded
             pa.field("source", pa.string(), nullable=False),  # model | cold_user
         ]
     )

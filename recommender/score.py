@@ -103,8 +103,8 @@ def top_n(
     are marked `cold_user`: a model by history gives them what is popular of late, others cannot score them, and they get
     the most rated candidates. A movie unknown to the model is listed to nobody else. A user with fewer than `n` unseen
     candidates gets them all and a reason. Where a block does not fit in memory it is halved. Unless `exact`, a model that is
-    no product of factors is screened, where there are movies and users enough and the screen proves good. Raises
-    `NonFiniteScores`, `OutOfMemory`.
+    no product of factors is screened, where there are movies and users enough and the screen proves good. Scores and stars
+    are rounded once all is ranked. Raises `NonFiniteScores`, `OutOfMemory`.
     """
     scorer = _Scorer(ready, candidates, seen, n)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
@@ -247,8 +247,8 @@ class _Scorer:
                 users.take(pa.array(user)),
                 pa.array((rank + 1).astype(np.int16)),
                 self.candidates.ids.take(pa.array(at[keep])),
-                pa.array(highest[keep]),
-                pa.array(stars[keep].astype(np.float32)),
+                pa.array(np.round(highest[keep], schema.SCORE_DECIMALS)),
+                pa.array(np.round(stars[keep].astype(np.float32), schema.STARS_DECIMALS)),
                 pa.array(["model", "cold_user"]).take(pa.array(cold[user].astype(np.int8))),
             ],
             schema=schema.recommendations(users.type, self.candidates.ids.type),
