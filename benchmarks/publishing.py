@@ -73,7 +73,9 @@ def staged(folder: Path, rows: int, dates: int) -> list[RunPartition]:
     days = [FIRST + timedelta(days=day) for day in range(dates)]
     users = rows // dates // TOP
     return [
-        runs.stage(folder / "runs", day, f"{day}", batches(users, random), SCHEMAS, {"movies": movies}, {})
+        runs.stage(
+            folder / "runs", day, f"{day:%Y%m%dT}020000", batches(users, random), SCHEMAS, {"movies": movies}, {}
+        )
         for day in days
     ]
 

@@ -102,6 +102,8 @@ COMMENT ON COLUMN movies.release_date IS 'Of the release, where the source has i
 COMMENT ON COLUMN movies.available IS 'False: never recommended.';
 COMMENT ON COLUMN movies.n_ratings IS 'Ratings before the watermark of the newest date.';
 
+COMMENT ON TYPE published_run IS 'The runs of recommendations and user_status. Compares and joins as text does.';
+
 COMMENT ON TABLE recommendations IS 'Top-N per date and user. Unique on (as_of_date, user_id, rank) and (as_of_date, user_id, movie_id): verified before publishing, no index kept. Sorted by as_of_date, user_id, rank. Replaced per date, never appended.';
 COMMENT ON COLUMN recommendations.as_of_date IS 'Only ratings before the end of this date (in the configured time zone) were used.';
 COMMENT ON COLUMN recommendations.user_id IS 'Id of the source, with its type.';

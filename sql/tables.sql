@@ -1,6 +1,9 @@
 -- The published tables, schema_version 1. $user_id and $movie_id are the types of the ids in the source: BIGINT or VARCHAR.
 -- Times are UTC. No index and no key: `audit/` proves what they would promise, and the rows are sorted.
 
+-- $runs are the runs whose lists follow, in order: as text, in every row, they took a fifth of the time to fill the tables.
+CREATE TYPE published_run AS ENUM ($runs);
+
 CREATE TABLE schema_info (
   schema_version INTEGER NOT NULL,
   recjob_version VARCHAR NOT NULL,
@@ -120,7 +123,7 @@ CREATE TABLE recommendations (
   score FLOAT NOT NULL,
   predicted_rating FLOAT NOT NULL,
   source VARCHAR NOT NULL,
-  run_id VARCHAR NOT NULL
+  run_id published_run NOT NULL
 );
 
 CREATE TABLE user_status (
@@ -130,5 +133,5 @@ CREATE TABLE user_status (
   n_ratings INTEGER NOT NULL,
   n_recommendations SMALLINT NOT NULL,
   short_reason VARCHAR,
-  run_id VARCHAR NOT NULL
+  run_id published_run NOT NULL
 );

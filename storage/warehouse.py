@@ -4,7 +4,6 @@
 No file that was ever published is opened for writing again.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -196,8 +195,9 @@ def _sql_folder() -> Path:
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartition], rows: Rows) -> None:
-    types = id_types(partitions[-1])
-    connection.execute(Template(sql("tables.sql")).substitute({name: _TYPES[kind] for name, kind in types.items()}))
+    types = {name: _TYPES[kind] for name, kind in id_types(partitions[-1]).items()}
+    listed = ", ".join(f"'{_quoted(run_id)}'" for run_id in sorted(partition.run_id for partition in partitions))
+    connection.execute(Template(sql("tables.sql")).substitute(types, runs=listed))
     for table, values in rows.items():
         if values:
             names = dict.fromkeys(name for value in values for name in value)
@@ -208,7 +208,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
     for partition in partitions:
         for table in ("recommendations", "user_status"):
             connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::VARCHAR AS run_id, * "
+                f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::published_run AS run_id, * "
                 "FROM read_parquet(?, hive_partitioning = false)",
                 [partition.as_of, partition.run_id, str(partition.path(table))],
             )
@@ -305,6 +305,6 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _quoted(path: Path) -> str:
-    """A path inside single quotes in SQL: ATTACH takes no bound values."""
-    return os.fspath(path).replace("'", "''")
+def _quoted(text: str | Path) -> str:
+    """Text inside single quotes in SQL: neither ATTACH nor CREATE TYPE takes bound values."""
+    return str(text).replace("'", "''")

@@ -191,6 +191,16 @@ def test_readers_never_fail_nor_see_half_a_publication(tmp_path: Path) -> None:
     assert published > 5
 
 
+def test_the_run_of_a_row_is_found_and_ordered_as_text(tmp_path: Path) -> None:
+    """Run ids that sort otherwise than their dates, one with a quote in it."""
+    partitions = [staged(tmp_path, "r'2", YESTERDAY), staged(tmp_path, "r1")]
+    publish(tmp_path, "r3", partitions)
+    assert ask(tmp_path, "SELECT min(run_id), max(run_id) FROM recommendations") == [("r'2", "r1")]
+    assert ask(tmp_path, "SELECT count(*) FROM recommendations WHERE run_id > 'r''2'") == [(4,)]
+    assert ask(tmp_path, "SELECT count(*) FROM user_status WHERE run_id IN ('r1', 'no run')") == [(2,)]
+    assert ask(tmp_path, "SELECT count(*) FROM recommendations JOIN runs USING (run_id, as_of_date)") == [(8,)]
+
+
 def test_everything_published_says_what_it_is(shown: Path) -> None:
     assert not ask(shown, "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL AND NOT internal")
     assert not ask(shown, "SELECT view_name FROM duckdb_views() WHERE comment IS NULL AND NOT internal")
