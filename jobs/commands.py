@@ -22,7 +22,9 @@ WAIT = click.option("--wait", type=click.FloatRange(0), default=0.0, help="Secon
 
 SEED = click.option("--seed", type=int, help="Seed of the training.")
 FORCE = [
-    click.option("--force", is_flag=True, help="Score again what is already there; use a model that the gate refuses."),
+    click.option(
+        "--force", is_flag=True, help="Score again what is already there; use a model or lists that the gate refuses."
+    ),
     click.option("--reason", help="Why --force; recorded."),
 ]
 

@@ -23,6 +23,7 @@ CODES: dict[type[Exception], int] = {
     recommender.NothingToRecommend: INPUT,
     recommender.TrainingDiverged: GATE,
     recommender.GateRefused: GATE,
+    recommender.ListsRefused: GATE,
     recommender.InvalidModel: INTEGRITY,
     recommender.NonFiniteScores: INTEGRITY,
     recommender.OutOfMemory: RESOURCES,

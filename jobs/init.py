@@ -32,6 +32,10 @@ min_ratings = 5                # fewest ratings a recommended movie must have
 [score]
 top_n = 50                     # movies per user
 
+[gate]                         # lists beyond these limits are not published (docs/operations.md): exit 4
+max_churn = 0.95               # share of the published lists that may change in a night
+max_same_first = 0.95          # share of users whose lists may begin with one movie
+
 [publish]
 retention_dates = 14           # dates kept in the published file
 

@@ -33,7 +33,7 @@ class Options:
     model: str = "train"
     """train (find or retrain), champion, or a version."""
     force: str | None = None
-    """The reason to score again what is already there, and to use a model that the gate refuses."""
+    """The reason to score again what is already there, and to use a model or publish lists that the gate refuses."""
     strict: bool = False
     """Fail when the gate refuses, instead of scoring with the champion."""
     wait: float = 0.0
@@ -66,7 +66,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
         if options.force is not None or options.until == "stage" or not _is_staged(settings, as_of, key):
             from jobs import score
 
-            score.stage(night, model, settings, run, journal, options.progress)
+            score.stage(night, model, settings, run, journal, options.progress, options.force)
         if options.until == "stage":
             journal.finish("staged")
             return journal.record
@@ -139,7 +139,7 @@ def _input_digest(night: Night, settings: Settings, options: Options) -> str:
     """Everything the lists depend on."""
     parts = [
         settings.recipe.as_json(),
-        settings.gate,
+        settings.gate.of_model,
         settings.candidates,
         settings.score.top_n,
         settings.score.include_seen,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib.metadata import version
 from typing import Any
 
@@ -9,7 +10,7 @@ from jobs import run as journals
 from jobs.run import Journal
 from jobs.settings import Settings
 from storage import models, runs, warehouse
-from storage.errors import NoRatings
+from storage.errors import CorruptState, NoRatings, NotFound
 from storage.runs import RunPartition
 from storage.warehouse import SCHEMA_VERSION, Published
 
@@ -64,6 +65,16 @@ def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         str(day): {"run_id": run_id, "input_digest": inputs, "published_at": at} for day, run_id, inputs, at in found
     }
+
+
+def newest_before(settings: Settings, as_of: date) -> RunPartition | None:
+    """The partition of the newest date up to `as_of` that readers see; None where there is none, or it is damaged."""
+    try:
+        shown = {day: run["run_id"] for day, run in visible(settings).items() if day <= str(as_of)}
+        return runs.find(settings.runs, shown[max(shown)]) if shown else None
+    except (CorruptState, NotFound) as error:
+        logger.warning("published.damaged", extra={"why": str(error)})
+        return None
 
 
 def _publishable(settings: Settings) -> list[RunPartition]:

@@ -4,18 +4,20 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import train
+from jobs import plausible, publish, train
 from jobs.inputs import Night
 from jobs.progress import Progress
 from jobs.run import Journal, Run
 from jobs.settings import Settings
 from recommender import candidates, device, schema, score
-from storage import atomic, runs, warehouse
+from recommender.errors import ListsRefused
+from storage import runs, warehouse
 from storage.errors import AuditFailed
 from storage.models import Model
 from storage.runs import RunPartition
@@ -24,11 +26,12 @@ logger = logging.getLogger(__name__)
 
 
 def stage(
-    night: Night, model: Model, settings: Settings, run: Run, journal: Journal, progress: Progress
+    night: Night, model: Model, settings: Settings, run: Run, journal: Journal, progress: Progress, force: str | None
 ) -> RunPartition:
     """Score all users in blocks and write the partition of the run; readers do not see it yet.
 
-    Raises `NothingToRecommend`, `NonFiniteScores`, `OutOfMemory`, `AuditFailed`.
+    Raises `NothingToRecommend`, `NonFiniteScores`, `OutOfMemory`, `AuditFailed`, and `ListsRefused` unless there is a reason
+    to `force` them; then there is no partition that a later night could publish.
     """
     with journal.step("score") as step:
         allowed = candidates.select(night.ratings, night.movies, min_ratings=settings.candidates.min_ratings)
@@ -64,9 +67,9 @@ def stage(
             },
             {"movies": _catalogue(night)},
             _record(journal.record, model),
+            partial(_inspected, night, settings, journal, force),
         )
         step.rows = partition.record["rows"]["recommendations"]
-        _nothing_seen(partition, night, settings)
         if not step.rows:
             why = f"no movie is left to list: {len(seen.users)} users, {len(allowed)} candidates"
             logger.warning("score.no_lists", extra={"why": why})
@@ -109,13 +112,17 @@ def _catalogue(night: Night) -> pa.Table:
     return pa.table(columns, schema=schema.movies(ids.type).append(pa.field("n_ratings", pa.int64())))
 
 
-def _nothing_seen(partition: RunPartition, night: Night, settings: Settings) -> None:
-    if settings.score.include_seen:
-        return
-    found = warehouse.rated_before(partition, night.ratings)
-    if found:
-        atomic.remove(partition.folder)
+def _inspected(
+    night: Night, settings: Settings, journal: Journal, force: str | None, partition: RunPartition
+) -> dict[str, Any]:
+    """What is to be said of finished lists before they are staged: the verdicts on them, and nothing that was rated."""
+    if not settings.score.include_seen and (found := warehouse.rated_before(partition, night.ratings)):
         raise AuditFailed(
             f"{found} recommended movies had been rated by their user; run {partition.run_id} was not published",
             hint="this is a bug in recjob: please report it",
         )
+    checks = plausible.checks(partition, publish.newest_before(settings, partition.as_of), settings, force)
+    journal.note(checks=[*journal.record["checks"], *checks])
+    if failed := [check["message"] for check in checks if check["verdict"] == "fail"]:
+        raise ListsRefused("; ".join(failed))
+    return {"checks": journal.record["checks"]}

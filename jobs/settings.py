@@ -49,7 +49,7 @@ class Model(ModelConfig, TrainConfig):
 
 @dataclass(frozen=True)
 class Gate:
-    """When a freshly trained model is good enough to be used."""
+    """When a freshly trained model is good enough to be used, and when its lists are plausible enough to be published."""
 
     holdout: float = 0.1
     """Share of the ratings, the newest, that the model is measured on before it is trained on all."""
@@ -57,6 +57,23 @@ class Gate:
     """Largest holdout RMSE, as a multiple of the RMSE of predicting the mean rating for everything."""
     lists: Literal["warn", "block"] = "warn"
     """What it means when the lists are worse than the most rated movies for everybody."""
+    min_coverage: float = 0.01
+    """Smallest share of the candidates (of the places in all lists, where these are fewer) that stand in some list."""
+    max_same_list: float = 0.5
+    """Largest share of users who have one and the same list."""
+    max_same_first: float = 0.95
+    """Largest share of users whose list begins with one and the same movie."""
+    max_churn: float = 0.95
+    """Largest share of the movies in the lists of the newest published date that may leave them."""
+    min_movies: float = 0.5
+    """Fewest candidates, as a share of those of the newest published date."""
+    max_cold_rise: float = 0.3
+    """By how much the share of cold users may exceed that of the newest published date."""
+
+    @property
+    def of_model(self) -> dict[str, float | str]:
+        """What the verdict on a model depends on; a limit of the lists alone is no reason to train again."""
+        return {"holdout": self.holdout, "max_rmse_ratio": self.max_rmse_ratio, "lists": self.lists}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, 
     `force`, the reason to use it all the same. Raises `TrainingDiverged`.
     """
     recipe = settings.recipe
-    key = digest.of_values(night.training_digest, recipe.as_json(), dataclasses.asdict(settings.gate))
+    key = digest.of_values(night.training_digest, recipe.as_json(), settings.gate.of_model)
     with journal.step("train") as step:
         step.rows = night.ratings.num_rows
         model = models.find(settings.models, key)

@@ -5,6 +5,7 @@ RecommenderError
 ├── NothingToRecommend   no movie may be recommended to anybody
 ├── TrainingDiverged     the loss or a weight became infinite or not a number
 ├── GateRefused          the model is not good enough to be used
+│   └── ListsRefused       the lists are not plausible enough to be published
 ├── InvalidModel         stored weights do not fit the model they claim to be
 ├── NonFiniteScores      a score is infinite or not a number: nothing of this run can be used
 └── OutOfMemory          scoring does not fit, however small the blocks
@@ -54,6 +55,19 @@ class GateRefused(RecommenderError):
         super().__init__(
             f"the model was refused: {reason}",
             hint="more model.epochs may help; --force --reason TEXT uses it all the same, and is recorded",
+        )
+
+
+class ListsRefused(GateRefused):
+    """The lists as a whole break a limit of the gate."""
+
+    kind = "E_GATE_LISTS"
+
+    def __init__(self, reason: str) -> None:
+        RecommenderError.__init__(
+            self,
+            f"the lists were refused: {reason}",
+            hint="nothing was published; if it is meant to be so, --force --reason TEXT publishes it, and is recorded",
         )
 
 

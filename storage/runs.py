@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -44,11 +44,12 @@ def stage(
     schemas: Mapping[str, pa.Schema],
     tables: Mapping[str, pa.Table],
     record: Mapping[str, Any],
+    inspect: Callable[[RunPartition], Mapping[str, Any]] = lambda partition: {},
 ) -> RunPartition:
     """Write a partition: `batches` are streamed to one file per schema, `tables` written as they are.
 
     The partition appears only when all of it is on disk. `rows`, `output_digest` and `files` are added to the record,
-    from what was written.
+    from what was written, and then what `inspect` says of the partition; where that raises, there is no partition.
     """
     target = root / f"as_of={as_of}" / f"run={run_id}"
     with atomic.new_folder(target) as draft:
@@ -71,6 +72,7 @@ def stage(
             "output_digest": digests["recommendations"].hexdigest(),
             "files": {path.name: of_file(path) for path in sorted(draft.iterdir())},
         }
+        document |= inspect(RunPartition(as_of, run_id, draft, document))
         (draft / "run.json").write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
     return _partition(target)
 

@@ -96,7 +96,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def recjob(settings: Settings, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def recjob(settings: Settings, tmp_path: Path) -> "Recjob":
     """Run `recjob ARGUMENTS` in a child process on the small world."""
 
     def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -110,6 +110,10 @@ def recjob(settings: Settings, tmp_path: Path) -> Callable[..., subprocess.Compl
         )
 
     return call
+
+
+Recjob = Callable[..., subprocess.CompletedProcess[str]]
+"""`recjob ARGUMENTS` on the small world, more environment by name."""
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ HOMES = {
     "tensorflow": ["recommender/tensorflow.py"],
     "tensorflow_recommenders": ["recommender/tensorflow.py"],
     "tensorflow_datasets": ["storage/tfds.py"],
-    "duckdb": ["storage/warehouse.py"],
+    "duckdb": ["storage/lists.py", "storage/warehouse.py"],
     "apscheduler": ["scheduler.py"],
     "click": ["jobs/cli.py", "jobs/commands.py", "jobs/experiments.py", "jobs/lookups.py"],
     "optuna": ["jobs/tune.py"],
