@@ -6,6 +6,7 @@ stdout is the result, stderr the log. Nothing here imports TensorFlow, DuckDB or
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -49,6 +50,18 @@ def day_of(word: str, settings: Settings) -> date:
             f"{day} lies in the future (it is {today} in {settings.timezone})", param_hint="--date"
         )
     return day
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, from a number with a unit: 90s, 30m, 2h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", str(value))
+        if found is None or not 0 < (seconds := float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]) < 1e7:
+            self.fail(f"{value!r} is not a duration: 90s, 30m or 2h", param, ctx)
+        return seconds
 
 
 COMMON: list[Callable[[Any], Any]] = [
@@ -121,6 +134,8 @@ def main() -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "recjob"
         _fail("E_USAGE", error.format_message(), f"{command} --help", exits.USAGE, wants_json)
+    except signals.Stopped as stop:
+        _fail(stop.kind, stop.why, "run it again: nothing was lost", int(stop.code or exits.SIGTERM), wants_json)
     except (KeyboardInterrupt, click.Abort):
         _fail("E_SIGNAL", "interrupted", "run it again: nothing was lost", exits.SIGINT, wants_json)
     except BrokenPipeError:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from jobs import exits, experiments, lookups
-from jobs.cli import COMMON, Answer, AsOf, Job, config_of, day_of, settings_of
+from jobs import exits, experiments, lookups, signals
+from jobs.cli import COMMON, Answer, AsOf, Duration, Job, config_of, day_of, settings_of
 
 DATE = click.option(
     "--date",
@@ -40,6 +40,7 @@ def _run_options(command: Any) -> Any:
         SEED,
         click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),
         WAIT,
+        click.option("--timeout", type=Duration(), help="End the run after this long, e.g. 2h, with exit code 124."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -129,6 +130,7 @@ def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -
     force, reason = options.pop("force", False), options.pop("reason", None)
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT: it is recorded with the run")
+    signals.end_after(options.pop("timeout", None) or 0)
     progress = Progress.on_terminal(ctx.find_root().obj["quiet"])
     chosen = Options(until=until, force=reason if force else None, progress=progress, **options)  # type: ignore[arg-type]
     record = nightly(settings, day_of(word, settings), chosen)

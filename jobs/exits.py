@@ -5,7 +5,8 @@ from recommender import errors as recommender
 from storage import errors as storage
 
 DONE, BUG, USAGE, INPUT, GATE, BUSY, RESOURCES, INTEGRITY, NOT_FOUND, STALE, PARTIAL = range(11)
-SIGINT, SIGTERM = 130, 143
+TIMEOUT, SIGINT, SIGTERM = 124, 130, 143
+"""As timeout(1) and shells have them."""
 
 CODES: dict[type[Exception], int] = {
     InvalidSettings: USAGE,

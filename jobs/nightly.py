@@ -18,6 +18,7 @@ from recommender.errors import GateRefused, RecommenderError
 from storage import atomic, digest, models, runs, warehouse
 from storage.errors import CorruptState, NotFound, StorageError
 from storage.models import Model
+from storage.runs import RunPartition
 
 logger = logging.getLogger(__name__)
 Until = Literal["check", "train", "stage", "publish", "prune"]
@@ -46,7 +47,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
 
     The same inputs again are nothing to do. Whatever is raised, readers see what they saw before.
     """
-    run = journals.new_run(as_of, settings.timezone, options.trigger)
+    run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
     with atomic.lock(settings.lock, options.wait, run.id), _recorded(settings, run) as journal:
         _clean(settings)
         night = _check(settings, run, journal)
@@ -63,7 +64,11 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
         if options.until == "train":
             journal.finish("trained")
             return journal.record
-        if options.force is not None or options.until == "stage" or not _is_staged(settings, as_of, key):
+        found = None if options.force is not None or options.until == "stage" else _staged(settings, as_of, key)
+        if found is not None:  # by a run that was stopped before it published, or was not to
+            journal.note(**{name: found.record[name] for name in ("n_users", "n_movies", "top_n", "output_digest")})
+            logger.info("score.found", extra={"staged_by": found.run_id})
+        else:
             from jobs import score
 
             score.stage(night, model, settings, run, journal, options.progress, options.force)
@@ -101,15 +106,22 @@ def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
         status = "refused" if isinstance(error, GateRefused) else "failed"
         journal.finish(status, error_kind=error.kind, error_message=str(error), exit_code=exits.code(error))
         raise
-    except (KeyboardInterrupt, SystemExit) as stop:
-        code = exits.SIGTERM if isinstance(stop, SystemExit) else exits.SIGINT
-        journal.finish(
-            "cancelled", error_kind="E_SIGNAL", error_message=f"stopped by signal {code - 128}", exit_code=code
-        )
+    except KeyboardInterrupt:
+        journal.finish("cancelled", error_kind="E_SIGNAL", error_message="interrupted", exit_code=exits.SIGINT)
+        raise
+    except signals.Stopped as stop:
+        journal.finish("cancelled", error_kind=stop.kind, error_message=stop.why, exit_code=stop.code)
         raise
     except BaseException as error:
         journal.finish("failed", error_kind="E_BUG", error_message=f"{type(error).__name__}: {error}", exit_code=1)
         raise
+
+
+def _newest(settings: Settings) -> str:
+    """The newest run that has left a trace."""
+    journal = [path.stem for path in settings.journal.glob("*.json")]
+    staged = [path.name.removeprefix("run=") for path in settings.runs.glob("as_of=*/run=*")]
+    return max([*journal, *staged, *map(warehouse.run_id_of, warehouse.versions(settings.published))], default="")
 
 
 def _clean(settings: Settings) -> None:
@@ -157,8 +169,9 @@ def _is_visible(settings: Settings, as_of: date, key: str) -> bool:
         return False
 
 
-def _is_staged(settings: Settings, as_of: date, key: str) -> bool:
-    return any(p.as_of == as_of and p.record.get("input_digest") == key for p in publish.staged(settings))
+def _staged(settings: Settings, as_of: date, key: str) -> RunPartition | None:
+    staged = publish.staged(settings)
+    return next((p for p in staged if p.as_of == as_of and p.record.get("input_digest") == key), None)
 
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:

@@ -7,7 +7,7 @@ import resource
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from storage import atomic
 from storage.errors import CorruptState, NotFound
 
 logger = logging.getLogger(__name__)
+_STAMP = "%Y%m%dT%H%M%S"
 Trigger = Literal["manual", "schedule", "backfill"]
 
 
@@ -29,21 +30,30 @@ class Run:
     as_of: date
     """Ratings count that were given before the end of this date."""
     id: str
-    """Sorts by time of start."""
+    """Sorts in the order of starts, also where the clock was set back in between."""
     watermark: datetime
     """First instant too late, UTC: the end of `as_of` in the configured zone."""
     trigger: Trigger = "manual"
 
 
-def new_run(as_of: date, zone: str, trigger: Trigger = "manual") -> Run:
-    """A run for `as_of`, starting now."""
+def new_run(as_of: date, zone: str, trigger: Trigger = "manual", after: str = "") -> Run:
+    """A run for `as_of`, starting now; `after` is the id of the newest there is, which its own has to come after."""
     start = datetime.now(UTC)
+    if after and (newest := _started(after)) is not None:
+        start = max(start, newest + timedelta(milliseconds=1))
     return Run(
         as_of,
-        f"{start:%Y%m%dT%H%M%S}{start.microsecond // 1000:03d}Z-{secrets.token_hex(3)}",
+        f"{start:{_STAMP}}{start.microsecond // 1000:03d}Z-{secrets.token_hex(3)}",
         watermark(as_of, zone),
         trigger,
     )
+
+
+def _started(run_id: str) -> datetime | None:
+    """The instant in the id of a run."""
+    with suppress(ValueError):
+        return datetime.strptime(run_id[:18] + "000Z", f"{_STAMP}%f%z")
+    return None
 
 
 def watermark(as_of: date, zone: str) -> datetime:

@@ -21,8 +21,10 @@ from jobs.settings import Settings
 logger = logging.getLogger(__name__)
 _FIRST_PAUSE = 60.0
 """Seconds before the first further try; doubled for each one after."""
-_PATIENCE = 8.0
+_PATIENCE = 7.0
 """Seconds a run has to end after SIGTERM before it is killed."""
+_LOOK = 0.2
+"""Seconds between two looks at a run."""
 
 
 class Nights:
@@ -65,11 +67,12 @@ class Nights:
         return code
 
     def stop(self) -> None:
-        """End the running night: SIGTERM, and SIGKILL for one that does not listen."""
+        """End the running night and wait for nothing: SIGTERM, and SIGKILL when called again or it does not listen."""
+        again = self.stopping.is_set()
         self.stopping.set()
         child = self.child
-        if child is not None and child.poll() is None:
-            _end(child)
+        if child is not None and child.poll() is None and again:
+            child.kill()
 
     def _once(self, day: date) -> int:
         if self.stopping.is_set():
@@ -77,14 +80,15 @@ class Nights:
         self.child = subprocess.Popen(
             [*self.command, "nightly", "--date", str(day), "--trigger", "schedule"], stdout=subprocess.DEVNULL
         )
-        if self.stopping.is_set():  # `stop` came while the child was being started, and did not see it
-            _end(self.child)
-        try:
-            return self.child.wait(self.settings.schedule.timeout_hours * 3600)
-        except subprocess.TimeoutExpired:
-            logger.error("schedule.timeout", extra={"as_of": str(day), "hours": self.settings.schedule.timeout_hours})
-            _end(self.child)
-            return exits.SIGTERM
+        began, hours = time.monotonic(), self.settings.schedule.timeout_hours
+        while (code := self.child.poll()) is None:
+            if self.stopping.wait(_LOOK):
+                return _end(self.child)
+            if time.monotonic() - began > hours * 3600:
+                logger.error("schedule.timeout", extra={"as_of": str(day), "hours": hours})
+                _end(self.child)
+                return exits.TIMEOUT
+        return code
 
 
 def run(settings: Settings, config: Path | None) -> int | None:
@@ -99,7 +103,10 @@ def run(settings: Settings, config: Path | None) -> int | None:
     logger.info(
         "schedule.start", extra={"cron": plan.cron, "timezone": plan.timezone, "next": following[0].isoformat()}
     )
-    return scheduler.run(plan.cron, plan.timezone, nights.at, catch_up=nights.catch_up, on_stop=nights.stop)
+    patience = timedelta(seconds=_PATIENCE + 2)  # the thread of the night is what kills a child
+    return scheduler.run(
+        plan.cron, plan.timezone, nights.at, catch_up=nights.catch_up, on_stop=nights.stop, patience=patience
+    )
 
 
 def upcoming(settings: Settings, n: int) -> dict[str, Any]:
@@ -163,12 +170,11 @@ def _as_setting() -> Iterator[None]:
         raise InvalidSettings(f"schedule: {error}") from error
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes]) -> int:
+    """End a run, by force where it does not listen; returns its exit code."""
     child.terminate()
-    deadline = time.monotonic() + _PATIENCE
-    while child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    if child.poll() is None:
+    try:
+        return child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
         child.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(5)
+        return child.wait()

@@ -1,5 +1,7 @@
-"""SIGINT and SIGTERM, kept in mind: an exception that meets native code can be swallowed, or come out as another error."""
+"""SIGINT, SIGTERM and the end of a run's time, kept in mind: an exception that meets native code can be swallowed, or come out
+as another error."""
 
+import faulthandler
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +10,22 @@ from types import FrameType
 from jobs import exits
 
 _received: list[int] = []
+_PATIENCE = 30.0
+"""Seconds that a run has to end by itself after its time is over."""
+
+
+class Stopped(SystemExit):
+    """The run has to end: SIGTERM came, or its time is over. `code` is the exit code."""
+
+    def __init__(self, number: int) -> None:
+        late = number == signal.SIGALRM
+        super().__init__(exits.TIMEOUT if late else exits.SIGTERM)
+        self.kind = "E_TIMEOUT" if late else "E_SIGNAL"
+        self.why = "stopped: it took longer than --timeout" if late else "stopped by SIGTERM"
 
 
 def heed() -> None:
-    """Let both signals raise from now on: `KeyboardInterrupt`, and `SystemExit` with the code of SIGTERM.
+    """Let both signals raise from now on: `KeyboardInterrupt` and `Stopped`.
 
     A SIGINT that is ignored, as in a shell's background job, stays ignored.
     """
@@ -20,10 +34,21 @@ def heed() -> None:
             signal.signal(number, _stop)
 
 
+def end_after(seconds: float) -> None:
+    """Raise `Stopped` when so much time has passed; 0 is no limit.
+
+    Native code that hangs is not reached by it: 30 s later the process writes where each thread stands, and ends with 1.
+    """
+    if seconds:
+        signal.signal(signal.SIGALRM, _stop)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        faulthandler.dump_traceback_later(seconds + _PATIENCE, exit=True)
+
+
 def check() -> None:
     """Raise what the last signal raised, if one came: for long loops, between two turns."""
     if _received:
-        raise KeyboardInterrupt if _received[-1] == signal.SIGINT else SystemExit(exits.SIGTERM)
+        raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Stopped(_received[-1])
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 CREATE VIEW freshness AS
 SELECT max(as_of_date) AS as_of_date,
        max(published_at) AS published_at,
-       date_diff('minute', max(published_at), now() AT TIME ZONE 'UTC') / 60.0 AS hours_old
+       greatest(date_diff('minute', max(published_at), now() AT TIME ZONE 'UTC'), 0) / 60.0 AS hours_old
 FROM runs
 WHERE status = 'published';
 
