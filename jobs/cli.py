@@ -40,6 +40,19 @@ class AsOf(click.ParamType[str]):
         return str(value)
 
 
+class Instant(click.ParamType[datetime]):
+    """A moment as ISO 8601 writes it, with its offset from UTC."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            found = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+            return found.astimezone(UTC) if found.tzinfo else self.fail(f"{value!r} has no offset: 2026-11-24T03:30Z")
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not an instant such as 2026-11-24T03:30Z", param, ctx)
+
+
 def day_of(word: str, settings: Settings) -> date:
     """The date that an `AsOf` word means in the settings' zone."""
     today = datetime.now(ZoneInfo(settings.timezone)).date()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals
-from jobs.cli import COMMON, Answer, AsOf, Duration, Job, config_of, day_of, settings_of
+from jobs.cli import COMMON, Answer, AsOf, Duration, Instant, Job, config_of, day_of, settings_of
 
 DATE = click.option(
     "--date",
@@ -29,8 +29,17 @@ FORCE = [
 ]
 
 
+INPUT = [
+    click.option(
+        "--accept-input", is_flag=True, help="Take ratings that are far fewer than before, or too old; recorded."
+    ),
+    click.option("--known-at", type=Instant(), help="Leave out ratings that arrived later, e.g. 2026-11-24T03:30Z."),
+]
+
+
 def _run_options(command: Any) -> Any:
     options = [
+        *INPUT,
         click.option("--model", default="train", show_default=True, help="train (or retrain), champion, or a version."),
         *FORCE,
         click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
@@ -110,7 +119,8 @@ def ingest(
     pairs = [pair.partition("=") for pair in columns]
     if not all(theirs for _, _, theirs in pairs):
         raise click.BadParameter("expected OURS=THEIRS", param_hint="--column")
-    mapping = {**vars(settings.input.columns), **{ours: theirs for ours, _, theirs in pairs}}
+    own = {name: column for name, column in vars(settings.input.columns).items() if name != "ingested_at"}
+    mapping = {**own, **{ours: theirs for ours, _, theirs in pairs}}
     done = job.ingest(settings, source, mapping, movies, users, wait)
     return done, f"{show.facts(done)}\n\nnext: recjob nightly --date {done['last_rated_at'][:10]}"
 
@@ -139,6 +149,8 @@ def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -
 
 @recjob.command(cls=Job)
 @DATE
+@INPUT[0]
+@INPUT[1]
 @WAIT
 @click.pass_context
 def check(ctx: click.Context, /, word: str, **options: Any) -> Answer:
@@ -148,6 +160,8 @@ def check(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 
 @recjob.command(cls=Job)
 @DATE
+@INPUT[0]
+@INPUT[1]
 @FORCE[0]
 @FORCE[1]
 @SEED

@@ -175,6 +175,9 @@ def _build(kind: Any, values: Mapping[str, Any], origin: Mapping[str, str], pref
 
 _RANGES: dict[str, tuple[float, float]] = {
     "input.max_rejected": (0, 1),
+    "input.min_share": (0, 1),
+    "input.max_age_days": (0, 36_500),
+    "input.settle_seconds": (0, 3600),
     "gate.holdout": (0, 0.9),
     "gate.max_rmse_ratio": (0, 1000),
     "gate.min_coverage": (0, 1),
@@ -215,7 +218,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 def _check_ranges(settings: Settings) -> None:
     values = dict(_flatten(settings))
     for key, (low, high) in _RANGES.items():
-        if not low <= values[key] <= high:
+        if values[key] is not None and not low <= values[key] <= high:
             found = settings.origin.get(key, "default")
             raise InvalidSettings(
                 f"{key} is {values[key]}, expected {low:g} to {high:g}", hint=f"it comes from: {found}"

@@ -18,10 +18,13 @@ timezone = "UTC"               # the zone in which a date ends
 # movies = "/data/movies.parquet"
 # users = "/data/users.parquet"
 max_rejected = 0.0             # share of unusable rows that is tolerated
+min_share = 0.5                # fewest ratings, as a share of those of the last run
+# max_age_days = 3             # refuse a night whose newest rating is older
 
 # [input.columns]              # where your columns have other names
 # user_id = "userId"
 # rated_at = "timestamp"
+# ingested_at = "arrived"      # when a rating reached you, for --known-at
 
 [model]
 name = "default"               # default, basic or tuned; any hyper-parameter can follow, e.g. epochs = 10

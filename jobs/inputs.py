@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.known import Attributes
-from storage import digest
+from storage import digest, steady, tabular
 from storage import ratings as stored
 from storage.errors import InvalidInput
 from storage.ratings import Limits
@@ -77,21 +78,18 @@ class Night:
         return self.ratings.append_column("title", titles)
 
 
-def read(settings: Settings, before: datetime | None) -> Night:
-    """Read and check everything before the watermark `before` (None: all there is); raises `InvalidInput`, `NoRatings`."""
-    source = settings.input
-    columns = vars(source.columns)
-    limits = Limits(source.lowest_rating, source.highest_rating, source.max_rejected)
-    found = stored.read(
-        source.ratings or str(settings.lake / "ratings"),
-        columns if source.ratings else {},
-        before=before,
-        limits=limits,
-    )
-    movies_path = _beside(source.movies, settings.lake / "movies.parquet", source.ratings)
-    users_path = _beside(source.users, settings.lake / "users.parquet", source.ratings)
-    movies = stored.read_movies(movies_path, columns) if movies_path else None
-    users = stored.read_users(users_path, columns, before=before) if users_path else None
+def read(settings: Settings, before: datetime | None, known_at: datetime | None = None) -> Night:
+    """Read and check everything before the watermark `before` (None: all there is); raises `InvalidInput`, `NoRatings`.
+
+    `known_at`: without ratings that arrived from that instant on, which takes a column that says so.
+    """
+    source, columns, limits = ratings_of(settings)
+    if known_at is not None and not columns.get("ingested_at"):
+        raise InvalidSettings("--known-at needs input.columns.ingested_at", hint="it names the column with the arrival")
+    found = stored.read(source, columns, before=before, limits=limits, known_at=known_at)
+    movies_path, users_path = _beside(settings, "movies"), _beside(settings, "users")
+    movies = stored.read_movies(movies_path, vars(settings.input.columns)) if movies_path else None
+    users = stored.read_users(users_path, vars(settings.input.columns), before=before) if users_path else None
     for name, table in (("movie_id", movies), ("user_id", users)):
         if table is not None and table[name].type != found.table[name].type:
             kinds = f"{table[name].type} there and {found.table[name].type} in the ratings"
@@ -99,11 +97,21 @@ def read(settings: Settings, before: datetime | None) -> Night:
     return Night(found.table, movies, users, found.files, found.rejected, _verdicts(found))
 
 
-def _beside(configured: str, in_lake: Path, own_ratings: str) -> Path | None:
+def ratings_of(settings: Settings) -> tuple[str, dict[str, str], Limits]:
+    """Where the ratings are, what their columns are called and which are usable; files of others are left to settle."""
+    own = settings.input
+    limits = Limits(own.lowest_rating, own.highest_rating, own.max_rejected)
+    others = [Path(path) for path in (own.movies, own.users) if path]
+    steady.settle([*(tabular.files_of(own.ratings) if own.ratings else []), *others], own.settle_seconds)
+    return own.ratings or str(settings.lake / "ratings"), vars(own.columns) if own.ratings else {}, limits
+
+
+def _beside(settings: Settings, name: str) -> Path | None:
     """The configured file, or the lake's where the ratings are the lake's too."""
+    configured, in_lake = getattr(settings.input, name), settings.lake / f"{name}.parquet"
     if configured:
         return Path(configured)
-    return in_lake if not own_ratings and in_lake.exists() else None
+    return in_lake if not settings.input.ratings and in_lake.exists() else None
 
 
 def _verdicts(found: stored.Ratings) -> list[dict[str, Any]]:

@@ -25,6 +25,17 @@ def status(ctx: click.Context, max_age: str | None) -> Answer:
     return done, show.status(done), exits.STALE if done["stale"] else exits.DONE
 
 
+@click.command(cls=Job)
+@click.pass_context
+def late(ctx: click.Context) -> Answer:
+    """Show which published dates would now differ: ratings from before their end that arrived after their run."""
+    from jobs import late as job
+    from jobs import show
+
+    done = job.late(settings_of(ctx))
+    return done, show.table(["as of", "run", "then", "now", "late"], [list(day.values()) for day in done["dates"]])
+
+
 @click.group()
 def runs() -> None:
     """The journal of all attempts."""
@@ -188,4 +199,4 @@ def config_show(ctx: click.Context, origin: bool) -> Answer:
     return {"settings": shown}, show.table(["key", "value", *(["origin"] if origin else [])], rows)
 
 
-LOOKUPS = (status, runs, models, recommend, explain, query_, report, config)
+LOOKUPS = (status, late, runs, models, recommend, explain, query_, report, config)

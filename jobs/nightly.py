@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, inputs, publish, signals
+from jobs import configuration, exits, expected, inputs, publish, signals
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -35,6 +35,10 @@ class Options:
     """train (find or retrain), champion, or a version."""
     force: str | None = None
     """The reason to score again what is already there, and to use a model or publish lists that the gate refuses."""
+    accept_input: bool = False
+    """Take ratings that are far fewer than before, too old, or changed without being written; recorded as overridden."""
+    known_at: datetime | None = None
+    """Leave out ratings that arrived from this instant on: the run as it was, or would have been, then."""
     strict: bool = False
     """Fail when the gate refuses, instead of scoring with the champion."""
     wait: float = 0.0
@@ -50,7 +54,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
     run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
     with atomic.lock(settings.lock, options.wait, run.id), _recorded(settings, run) as journal:
         _clean(settings)
-        night = _check(settings, run, journal)
+        night = _check(settings, run, journal, options)
         if options.until == "check":
             journal.finish("checked")
             return journal.record
@@ -139,11 +143,14 @@ def _clean(settings: Settings) -> None:
                 logger.info("swept", extra={"draft": draft.name})
 
 
-def _check(settings: Settings, run: Run, journal: Journal) -> Night:
+def _check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:
     with journal.step("check") as step:
-        night = inputs.read(settings, run.watermark)
+        night = inputs.read(settings, run.watermark, options.known_at)
         step.rows = night.ratings.num_rows
-    journal.note(inputs=night.files, rejected=night.rejected, checks=night.checks)
+        history = journals.records(settings.journal, settings.lock)
+        night.checks.extend(expected.verdicts(night, settings, run, history, options.accept_input))
+        journal.note(inputs=night.files, rejected=night.rejected, checks=night.checks)
+        expected.demand(night.checks)
     return night
 
 

@@ -18,6 +18,8 @@ class Columns:
     rated_at: str = "rated_at"
     title: str = "title"
     genres: str = "genres"
+    ingested_at: str = ""
+    """When a rating reached you, for --known-at; empty: nothing says so."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Input:
     """Stars; ratings below are rejected. Unset: whatever is found."""
     highest_rating: float | None = None
     """Stars; ratings above are rejected."""
+    min_share: float = 0.5
+    """Fewest ratings, as a share of those of the last run for this date or an earlier one; with fewer a run is refused."""
+    max_age_days: float | None = None
+    """Most days between the newest rating and the end of the date; with more a run is refused. Unset: any."""
+    settle_seconds: float = 2.0
+    """How long a file must have been left alone before it is read; a younger one is waited for."""
     columns: Columns = Columns()
 
 

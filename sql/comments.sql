@@ -59,10 +59,11 @@ COMMENT ON COLUMN run_inputs.sha256 IS 'Of the whole file.';
 COMMENT ON COLUMN run_inputs.bytes IS 'Size of the file.';
 COMMENT ON COLUMN run_inputs."rows" IS 'Rows in the file.';
 COMMENT ON COLUMN run_inputs.rows_used IS 'Rows before the watermark that passed the checks.';
-COMMENT ON COLUMN run_inputs.rows_future IS 'Rows at or after the watermark: not used for anything.';
+COMMENT ON COLUMN run_inputs.rows_future IS 'Rows at or after the watermark, or that arrived from --known-at on: not used for anything.';
 COMMENT ON COLUMN run_inputs.rows_rejected IS 'Rows that failed a check; see rejected_rows.';
 COMMENT ON COLUMN run_inputs.min_rated_at IS 'Of the rows used, UTC.';
 COMMENT ON COLUMN run_inputs.max_rated_at IS 'Of the rows used, UTC.';
+COMMENT ON COLUMN run_inputs.modified_at IS 'When the file was last written, UTC.';
 
 COMMENT ON TABLE rejected_rows IS 'Rows of the input that could not be used, by reason.';
 COMMENT ON COLUMN rejected_rows.run_id IS 'See runs.';

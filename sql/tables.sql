@@ -70,7 +70,8 @@ CREATE TABLE run_inputs (
   rows_future BIGINT NOT NULL,
   rows_rejected BIGINT NOT NULL,
   min_rated_at TIMESTAMP,
-  max_rated_at TIMESTAMP
+  max_rated_at TIMESTAMP,
+  modified_at TIMESTAMP
 );
 
 CREATE TABLE rejected_rows (

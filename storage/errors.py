@@ -2,7 +2,10 @@
 
 StorageError
 ├── InvalidInput        the ratings, movies or users cannot be used as they are
-│   └── NoRatings         there is nothing to read, or nothing before the watermark
+│   ├── NoRatings         there is nothing to read, or nothing before the watermark
+│   ├── InputChanging     a file is written or replaced while it is read
+│   ├── InputLimit        a file unpacks to more than a file of ratings would
+│   └── UnlikelyInput     far fewer rows than before, none of late, or a file that changed without being written
 ├── Busy                another run holds the lock
 ├── DiskFailed          disk full, no permission, I/O error
 ├── CorruptState        recjob's own files do not pass their integrity check
@@ -37,6 +40,24 @@ class NoRatings(InvalidInput):
     """There are no ratings to work on."""
 
     kind = "E_NO_RATINGS"
+
+
+class InputChanging(InvalidInput):
+    """A file was written, replaced or removed while it was read."""
+
+    kind = "E_INPUT_CHANGING"
+
+
+class InputLimit(InvalidInput):
+    """A file would take more memory than any file of ratings of its size."""
+
+    kind = "E_INPUT_LIMIT"
+
+
+class UnlikelyInput(InvalidInput):
+    """The ratings are readable, but not what was to be expected after the runs before; `--accept-input` takes them."""
+
+    kind = "E_INPUT_UNLIKELY"
 
 
 class Busy(StorageError):

@@ -1,5 +1,10 @@
-"""How recjob writes its own Parquet, and how it reads anybody's: checked, memory-mapped, with errors that name the file."""
+"""How recjob writes its own Parquet, and how it reads anybody's: checked, with errors that name the file.
 
+Nothing is memory-mapped: a file that somebody cuts while it is read would kill the process, and copying takes no longer.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,19 +30,40 @@ def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
-def open_file(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file for reading, page checksums verified where it has them; raises `InvalidInput`."""
-    try:
-        return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-    except _UNREADABLE as error:
-        raise damaged(path, error) from error
+def open_file(path: Path, dictionaries: Collection[str] = ()) -> pq.ParquetFile:
+    """Open a Parquet file for reading, page checksums verified where it has them; raises `InvalidInput`.
+
+    Text in the columns `dictionaries` is read as dictionaries: each value is in memory once.
+    """
+    with readable(path):
+        metadata = pq.read_metadata(path)
+        columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+        texts = [
+            column.path for column in columns if column.path in dictionaries and column.physical_type == "BYTE_ARRAY"
+        ]
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, page_checksum_verification=True)
 
 
 def read(path: Path, columns: list[str] | None = None) -> pa.Table:
     """The whole table in a file; raises `InvalidInput` where the file is missing or damaged."""
-    source = open_file(path)
+    return read_columns(path, open_file(path), columns)
+
+
+def read_columns(path: Path, source: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+    """Columns of an open file, all of them where none are named; raises `InvalidInput` where it is damaged."""
+    with readable(path):
+        table = source.read(columns=columns)
+    if table.num_rows != source.metadata.num_rows:
+        counts = f"{table.num_rows:,} rows, and its footer says {source.metadata.num_rows:,}"
+        raise damaged(path, ValueError(f"it has {counts}"))
+    return table
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise `InvalidInput` for whatever a damaged file makes of reading it."""
     try:
-        return source.read(columns=columns)
+        yield
     except _UNREADABLE as error:
         raise damaged(path, error) from error
 

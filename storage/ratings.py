@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from storage import digest, order, tabular
+from storage import digest, order, steady, tabular
 from storage.errors import InvalidInput, NoRatings
 from storage.tabular import Problem
 
@@ -35,6 +36,11 @@ _USERS = {
     "zip_code": "text",
     "joined_at": "time",
 }
+_FIRST_YEAR, _LAST_YEAR = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Nobody rated anything on a computer before the one, and nobody has from the other on."""
+_LARGEST = 1_000_000
+"""A rating beyond, on whatever scale, is a mark for something else or damage, and one would be enough to spoil a training."""
+_TIMES = "times of ratings (were {} stored as {}?)"
 _SHOWN = 20
 """Most problems spelled out in one error."""
 
@@ -56,21 +62,32 @@ class Ratings:
     table: pa.Table
     """user_id, movie_id, rating, rated_at: the latest rating of each user and movie, by time, user and movie."""
     files: list[dict[str, Any]]
-    """Lineage: path, sha256, bytes, rows, rows_used, rows_future, rows_rejected, min_rated_at, max_rated_at."""
+    """Lineage: path, sha256, bytes, modified_at, rows, rows_used, rows_future, rows_rejected, min_rated_at, max_rated_at."""
     rejected: list[dict[str, Any]] = field(default_factory=list)
     """path, reason, rows, first_row (1-based)."""
 
 
-def read(source: str, columns: Mapping[str, str], *, before: datetime | None, limits: Limits = Limits()) -> Ratings:
+def read(
+    source: str,
+    columns: Mapping[str, str],
+    *,
+    before: datetime | None,
+    limits: Limits = Limits(),
+    known_at: datetime | None = None,
+) -> Ratings:
     """Read and check the ratings given before the instant `before` (None: all) from a file, folder or glob.
 
+    With `known_at`, rows whose column `ingested_at` is at or after it are left out, too: the ratings as they were known then.
     All problems of all files are reported at once. Raises `InvalidInput`, `NoRatings`.
     """
-    used, files, rejected = _usable(tabular.files_of(source), columns, before, limits)
-    if not used.num_rows:
-        when = f" before {before.isoformat()}" if before else ""
-        raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? recjob ingest adds ratings")
+    used, files, rejected = _usable(source, columns, before, limits, known_at)
     return Ratings(order.latest(used), files, rejected)
+
+
+def instants(source: str, columns: Mapping[str, str], *, before: datetime, limits: Limits) -> NDArray[np.int64]:
+    """When the usable ratings before the instant were given, repeated ones too: microseconds since 1970, ascending, (rows,)."""
+    used, _, _ = _usable(source, columns, before, limits, None)
+    return np.sort(used["rated_at"].cast(pa.int64()).to_numpy())
 
 
 def read_movies(path: Path, columns: Mapping[str, str]) -> pa.Table:
@@ -89,7 +106,8 @@ def read_users(path: Path, columns: Mapping[str, str], *, before: datetime | Non
 
 def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str], key: str) -> pa.Table:
     wanted = {name: columns.get(name, name) for name in kinds}
-    table, problems = tabular.typed(tabular.read(path, wanted), kinds, [key], path)
+    with steady.unchanged(path):
+        table, problems = tabular.typed(tabular.read(path, wanted), kinds, [key], path)
     _raise(problems)
     (table,) = tabular.one_type([(path, table)], key)
     if table[key].null_count:
@@ -109,26 +127,62 @@ def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str
 
 
 def _usable(
-    paths: list[Path], columns: Mapping[str, str], before: datetime | None, limits: Limits
+    source: str, columns: Mapping[str, str], before: datetime | None, limits: Limits, known_at: datetime | None
 ) -> tuple[pa.Table, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The usable rows of all files before the instant, their lineage, and what was rejected."""
-    wanted = {name: columns.get(name, name) for name in _KINDS}
-    tables, problems = [], []
+    """The usable rows of all files before the instant, their lineage, and what was rejected; raises `NoRatings`."""
+    paths = tabular.files_of(source)
+    kinds = _KINDS | ({"ingested_at": "time"} if columns.get("ingested_at") else {})
+    tables, read, problems = [], [], []
     for path in paths:
-        table, found = tabular.typed(tabular.read(path, wanted), _KINDS, list(_KINDS), path)
+        with steady.unchanged(path) as found:
+            table, unusable = tabular.typed(
+                tabular.read(path, {name: columns.get(name, name) for name in kinds}), kinds, list(kinds), path
+            )
+            read.append({"path": str(path), "sha256": digest.of_file(path), **_of(found)})
         tables.append((path, table))
-        problems += found
+        problems += unusable or _misread(path, table["rated_at"], before)
     _raise(problems)
     for name in ("user_id", "movie_id"):
         tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
     used, files, rejected = [], [], []
-    for path, table in tables:
-        past, refused = _checked(table, path, before, limits)
+    for (path, table), file in zip(tables, read, strict=True):
+        past, refused = _checked(table, path, before, known_at, limits)
         rejected += refused
         used.append(past)
-        files.append(_lineage(path, table.num_rows, sum(entry["rows"] for entry in refused), past))
+        files.append(file | _lineage(table.num_rows, sum(entry["rows"] for entry in refused), past))
     _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
+    if not any(file["rows_used"] for file in files):
+        when = f" before {before.isoformat()}" if before else ""
+        raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? recjob ingest adds ratings")
     return pa.concat_tables(used), files, rejected
+
+
+def _misread(path: Path, at: pa.ChunkedArray, before: datetime | None) -> list[Problem]:
+    """Times most of which cannot be: those of a column in another unit than it says. Single ones are for `_checked`."""
+    ends = pc.min_max(at.cast(pa.int64())).as_py()
+    first, last = (int(end.timestamp()) * 1_000_000 for end in (_FIRST_YEAR, _LAST_YEAR))
+    if ends["min"] is None or (first <= ends["min"] and ends["max"] < last):
+        return []
+    instant = pa.scalar(before, tabular.UTC_TIME) if before is not None else None
+    past = len(at) if instant is None else pc.sum(pc.less(at, instant)).as_py()  # the future is not to count here
+    early = pc.sum(pc.less(at, pa.scalar(_FIRST_YEAR, at.type))).as_py()
+    late = pc.sum(pc.greater_equal(at, pa.scalar(_LAST_YEAR, at.type))).as_py()
+    if 2 * early > past:
+        return [
+            Problem(
+                path, "rated_at", f"before 1980 in {early:,} of {past:,} rows", _TIMES.format("seconds", "milliseconds")
+            )
+        ]
+    if 2 * late > len(at):
+        return [
+            Problem(
+                path,
+                "rated_at",
+                f"after 2099 in {late:,} of {len(at):,} rows",
+                _TIMES.format("milliseconds", "seconds"),
+            )
+        ]
+    return []
 
 
 def _raise(problems: list[Problem]) -> None:
@@ -141,23 +195,24 @@ def _raise(problems: list[Problem]) -> None:
 
 
 def _checked(
-    table: pa.Table, path: Path, before: datetime | None, limits: Limits
+    table: pa.Table, path: Path, before: datetime | None, known_at: datetime | None, limits: Limits
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The usable rows before the instant, and the unusable ones by reason. Rows from it on are not even looked at."""
+    """The usable rows before the instants, and the unusable ones by reason. Rows from there on are not even looked at."""
     rating = table["rating"]
     tests = {f"{name} is null": table[name].is_null() for name in table.column_names}
     first, last = (pa.scalar(end.replace(tzinfo=UTC), tabular.UTC_TIME) for end in (datetime.min, datetime.max))
     at = table["rated_at"]
     tests["rated_at is not in the years 1 to 9999"] = pc.or_(pc.less(at, first), pc.greater(at, last))
     tests["rating is not finite"] = pc.invert(pc.is_finite(rating))
+    tests[f"rating is beyond {_LARGEST:,}"] = pc.greater(pc.abs(rating), pa.scalar(_LARGEST, rating.type))
     if limits.lowest is not None:
         tests[f"rating is below {limits.lowest:g}"] = pc.less(rating, pa.scalar(limits.lowest, rating.type))
     if limits.highest is not None:
         tests[f"rating is above {limits.highest:g}"] = pc.greater(rating, pa.scalar(limits.highest, rating.type))
     good = np.ones(table.num_rows, bool)
-    if before is not None:
-        past = pc.less(at, pa.scalar(before, tabular.UTC_TIME))
-        good = pc.fill_null(past, True).to_numpy().copy()
+    for name, end in (("rated_at", before), ("ingested_at", known_at)):
+        if end is not None:
+            good &= pc.fill_null(pc.less(table[name], pa.scalar(end, tabular.UTC_TIME)), True).to_numpy()
     rejected = []
     for reason, test in tests.items():
         if not pc.any(test).as_py():  # as nearly always: which rows is looked at only after that
@@ -167,6 +222,7 @@ def _checked(
             row = int(failed.argmax()) + 1
             rejected.append({"path": str(path), "reason": reason, "rows": int(failed.sum()), "first_row": row})
             good &= ~failed
+    table = table.select(list(_KINDS))
     return (table if good.all() else table.filter(pa.array(good))), rejected
 
 
@@ -187,12 +243,14 @@ def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) 
     )
 
 
-def _lineage(path: Path, rows: int, refused: int, past: pa.Table) -> dict[str, Any]:
+def _of(found: os.stat_result) -> dict[str, Any]:
+    written = datetime.fromtimestamp(found.st_mtime_ns // 1000 / 1e6, UTC)
+    return {"bytes": found.st_size, "modified_at": _naive(written)}
+
+
+def _lineage(rows: int, refused: int, past: pa.Table) -> dict[str, Any]:
     span = pc.min_max(past["rated_at"]).as_py()
     return {
-        "path": str(path),
-        "sha256": digest.of_file(path),
-        "bytes": os.path.getsize(path),
         "rows": rows,
         "rows_used": past.num_rows,
         "rows_future": rows - refused - past.num_rows,

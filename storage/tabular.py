@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from storage import grouplens, parquet
+from storage import bounds, grouplens
 from storage.errors import InvalidInput, NoRatings
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
@@ -76,8 +76,7 @@ def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:
     if path.name.endswith(_CSV):
         table = _csv(path, wanted)
     elif path.suffix == ".parquet":
-        there = set(parquet.open_file(path).schema_arrow.names)
-        table = parquet.read(path, [name for name in wanted.values() if name in there])
+        table = bounds.read_parquet(path, set(wanted.values()))
     else:
         raise InvalidInput(f"{path} is neither .parquet nor {', '.join(_CSV)}", path=str(path))
     for column in wanted.values():
@@ -151,12 +150,9 @@ def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
 
 def _parsed(path: Path, wanted: Mapping[str, str], threads: bool) -> pa.Table:
     text = {wanted[name]: pa.string() for name in _TEXTS if name in wanted}
-    return csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(use_threads=threads),
-        parse_options=csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ","),
-        convert_options=csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""]),
-    )
+    parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ",")
+    convert = csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""])
+    return bounds.read_csv(path, threads, parse, convert)
 
 
 def _found(column: pa.ChunkedArray, kind: str) -> str:
@@ -168,11 +164,15 @@ def _found(column: pa.ChunkedArray, kind: str) -> str:
 
 
 def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    column = _plain(column)
     if pa.types.is_integer(column.type):
         return column.cast(pa.int64())
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        return _utf8(column)
+        text = _utf8(column)
+        longest = pc.max(pc.binary_length(text)).as_py() or 0
+        if longest > bounds.ID_BYTES:
+            row = pc.index(pc.binary_length(text), longest).as_py() + 1
+            raise pa.ArrowInvalid(f"an id of {longest:,} bytes in row {row}")
+        return text
     raise TypeError
 
 
@@ -224,7 +224,6 @@ def _since_1970(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _list(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    column = _plain(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return pa.chunked_array([grouplens.split_genres(column.cast(pa.string()))])
     return column.cast(pa.list_(pa.string()))
@@ -232,15 +231,11 @@ def _list(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Text as `string`, its bytes looked at: Parquet files may hold others than UTF-8. Raises `ArrowInvalid`."""
-    return _plain(column).cast(pa.string()).cast(pa.binary()).cast(pa.string())
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return column.cast(pa.string()).cast(pa.binary()).cast(pa.string())
 
 
 def _as(kind: pa.DataType) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
-    return lambda column: _plain(column).cast(kind)
+    return lambda column: column.cast(kind)
 
 
 _KINDS: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
@@ -254,7 +249,7 @@ _KINDS: dict[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
     "flag": _as(pa.bool_()),
 }
 EXPECTED = {
-    "id": "whole numbers or text",
+    "id": f"whole numbers, or text of at most {bounds.ID_BYTES:,} bytes",
     "rating": "numbers",
     "time": "timestamps, or whole numbers since 1970",
     "text": "text",

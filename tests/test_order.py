@@ -109,6 +109,8 @@ def test_what_is_in_order_stays_and_nothing_is_nothing() -> None:
 
 def test_files_with_unusable_rows_are_read_as_from_a_plain_sort(tmp_path: Path) -> None:
     table = many(rows=5000)
+    at = pa.array(table["rated_at"].cast(pa.int64()).to_numpy() + 10**15, pa.timestamp("us", "UTC"))  # 2001
+    table = table.set_column(3, "rated_at", at)
     damage = random.Random(3)
     user = [None if damage.random() < 0.02 else value for value in table["user_id"].to_pylist()]
     stars = [float("nan") if damage.random() < 0.02 else value for value in table["rating"].to_pylist()]

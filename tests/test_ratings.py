@@ -143,7 +143,7 @@ def test_a_missing_column_says_which_setting_names_it(tmp_path: Path) -> None:
         ({"rating": [0.0, 3.0]}, "rating is below 1", 1),
         ({"user_id": pa.array([None, 1], pa.int64())}, "user_id is null", 1),
         ({"rated_at": pa.array([MARCH, None], pa.timestamp("us", "UTC"))}, "rated_at is null", 2),
-        ({"rated_at": pa.array([-(2**62), 0], pa.timestamp("us"))}, "rated_at is not in the years 1 to 9999", 1),
+        ({"rated_at": pa.array([-(2**62), 10**15], pa.timestamp("us"))}, "rated_at is not in the years 1 to 9999", 1),
     ],
 )
 @pytest.mark.faults("B2.5")
@@ -331,7 +331,7 @@ def test_stars_of_any_number_become_float32(tmp_path: Path, kind: pa.DataType) -
     ("column", "array", "found"),
     [
         ("user_id", pa.array([1, 2**64 - 1], pa.uint64()), "18446744073709551615 not in range"),
-        ("user_id", pa.array([1.5, 2.0]), "is double, expected whole numbers or text"),
+        ("user_id", pa.array([1.5, 2.0]), "is double, expected whole numbers, or text"),
         ("user_id", pa.array([b"\xff", b"a"]).cast(pa.string(), safe=False), "UTF8"),
         ("movie_id", pa.array([True, False]), "is bool"),
         ("rating", pa.array(["good", "bad"]), "expected numbers"),

@@ -1,0 +1,33 @@
+"""Which published dates would now come out differently, because ratings from before their watermark arrived after their run."""
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from jobs import inputs, publish
+from jobs import run as journals
+from jobs.settings import Settings
+from storage import ratings
+from storage.errors import NotFound
+
+
+def late(settings: Settings) -> dict[str, Any]:
+    """The published dates, oldest first: usable ratings before the watermark, `then` and `now`; `late` is what was added.
+
+    Where rows left the source, `late` is less by these, and may be negative. Raises `NotFound` where nothing is published.
+    """
+    shown = publish.visible(settings)
+    if not shown:
+        raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
+    ends = {day: journals.watermark(date.fromisoformat(day), settings.timezone) for day in sorted(shown)}
+    source, columns, limits = inputs.ratings_of(settings)
+    at = ratings.instants(source, columns, before=max(ends.values()), limits=limits)
+    records = {record["run_id"]: record for record in journals.records(settings.journal, settings.lock)}
+    dates = []
+    for day, end in ends.items():
+        run_id = shown[day]["run_id"]
+        then = sum(file["rows_used"] for file in records.get(run_id, {}).get("inputs", []))
+        now = int(np.searchsorted(at, round(end.timestamp() * 1_000_000)))
+        dates.append({"as_of_date": day, "run_id": run_id, "then": then, "now": now, "late": now - then})
+    return {"dates": dates}
