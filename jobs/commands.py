@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jobs import exits, experiments, lookups, signals
+from jobs import exits, experiments, lookups, signals, upkeep
 from jobs.cli import COMMON, Answer, AsOf, Duration, Instant, Job, config_of, day_of, settings_of
 
 DATE = click.option(
@@ -310,5 +310,5 @@ def evaluate(
     return done, show.evaluation(done)
 
 
-for _command in (*experiments.EXPERIMENTS, *lookups.LOOKUPS):
+for _command in (*experiments.EXPERIMENTS, *lookups.LOOKUPS, *upkeep.UPKEEP):
     recjob.add_command(_command)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from jobs.settings import Settings
 from recommender import schema
-from storage import atomic, lake, sources
+from storage import atomic, forgotten, lake, sources
 from storage.catalogue import Catalogue
 from storage.errors import NoRatings
 
@@ -41,7 +41,7 @@ def append(settings: Settings, source: str, catalogue: Catalogue, began: float, 
         raise NoRatings(f"{source} has no ratings", hint="is it the right file?")
     with atomic.lock(settings.lock, wait, f"ingest of {source}"):
         atomic.sweep(settings.lake)
-        done = lake.append(settings.lake, conformed)
+        done = lake.append(settings.lake, _without_forgotten(settings, conformed))
     rated = conformed.ratings["rated_at"]
     result = {
         "source": source,
@@ -67,6 +67,14 @@ def conform(catalogue: Catalogue) -> Catalogue:
         _as(catalogue.movies, schema.movies(kinds[1])) if catalogue.movies is not None else None,
         _as(catalogue.users, schema.users(kinds[0])) if catalogue.users is not None else None,
     )
+
+
+def _without_forgotten(settings: Settings, catalogue: Catalogue) -> Catalogue:
+    listed = forgotten.load(settings.state_dir)
+    ratings = listed.without(catalogue.ratings)
+    if kept_out := catalogue.ratings.num_rows - ratings.num_rows:
+        logger.warning("forgotten.kept_out", extra={"ratings": kept_out})
+    return Catalogue(ratings, catalogue.movies, catalogue.users and listed.without(catalogue.users))
 
 
 def _as(table: pa.Table, wanted: pa.Schema) -> pa.Table:

@@ -1,5 +1,6 @@
 """What a night may know: ratings before its watermark, and the movies and users beside them."""
 
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,10 +13,12 @@ import pyarrow.compute as pc
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.known import Attributes
-from storage import digest, steady, tabular
+from storage import digest, forgotten, steady, tabular
 from storage import ratings as stored
-from storage.errors import InvalidInput
+from storage.errors import InvalidInput, NoRatings
 from storage.ratings import Limits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,21 @@ def read(settings: Settings, before: datetime | None, known_at: datetime | None 
         if table is not None and table[name].type != found.table[name].type:
             kinds = f"{table[name].type} there and {found.table[name].type} in the ratings"
             raise InvalidInput(f"{name} of {movies_path if name == 'movie_id' else users_path} is {kinds}", column=name)
-    return Night(found.table, movies, users, found.files, found.rejected, _verdicts(found))
+    ratings, users = _without_forgotten(settings, found.table, users)
+    return Night(ratings, movies, users, found.files, found.rejected, _verdicts(found))
+
+
+def _without_forgotten(
+    settings: Settings, ratings: pa.Table, users: pa.Table | None
+) -> tuple[pa.Table, pa.Table | None]:
+    """The tables without the people whom `recjob forget` erased: their source may still have them."""
+    listed = forgotten.load(settings.state_dir)
+    kept = listed.without(ratings)
+    if kept.num_rows < ratings.num_rows:
+        logger.warning("forgotten.kept_out", extra={"ratings": ratings.num_rows - kept.num_rows})
+    if not kept.num_rows:
+        raise NoRatings("nobody is left whom recjob was not told to forget", hint="recjob forget --let-in undoes it")
+    return kept.combine_chunks(), users and listed.without(users)
 
 
 def ratings_of(settings: Settings) -> tuple[str, dict[str, str], Limits]:

@@ -8,14 +8,14 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, expected, inputs, publish, signals
+from jobs import configuration, exits, expected, forget, inputs, publish, signals
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
 from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
-from storage import atomic, digest, models, runs, warehouse
+from storage import atomic, digest, forgotten, models, runs, warehouse
 from storage.errors import CorruptState, NotFound, StorageError
 from storage.models import Model
 from storage.runs import RunPartition
@@ -129,18 +129,14 @@ def _newest(settings: Settings) -> str:
 
 
 def _clean(settings: Settings) -> None:
-    """Remove what killed runs left behind; safe because this run holds the lock."""
-    for folder in (
-        settings.journal,
-        settings.models,
-        settings.runs,
-        settings.published,
-        settings.lake,
-        settings.reports,
-    ):
+    """Remove what killed runs left behind, and finish what a killed `forget` began; safe because this run holds the lock."""
+    for folder in settings.guarded:
         if folder.is_dir():
             for draft in atomic.sweep(folder):
                 logger.info("swept", extra={"draft": draft.name})
+    listed = forgotten.load(settings.state_dir)
+    if listed.pending:
+        logger.warning("forget.resumed", extra={"erased": forget.finish(settings, listed)})
 
 
 def _check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:
@@ -201,7 +197,7 @@ def _prune(settings: Settings) -> None:
         path.name for path in warehouse.prune(settings.published, settings.database, settings.publish.keep_files)
     ]
     removed += models.prune(settings.models, settings.publish.keep_models)
-    for path in sorted(settings.reports.glob("2*.html"))[: -settings.publish.keep_reports or None]:
+    for path in sorted(settings.pages.glob("2*.html"))[: -settings.publish.keep_reports or None]:
         atomic.remove(path)
         removed.append(path.name)
     if removed:

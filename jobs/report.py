@@ -41,16 +41,16 @@ LATEST = "latest.html"
 
 
 def write(settings: Settings, run_id: str | None = None, ratings: pa.Table | None = None) -> Path:
-    """Write the report of a run, by default the newest that did something, and point `reports/latest.html` to the newest.
+    """Write the report of a run, by default the newest that did something, and point `latest.html` to the newest.
 
     `ratings` are those of the night, where they are at hand; they are read otherwise. Raises `NotFound`.
     """
     document = gather(settings, run_id, ratings)
-    target = settings.reports / f"{document['run']['run_id']}.html"
+    target = settings.pages / f"{document['run']['run_id']}.html"
     with atomic.new_file(target) as draft:
         draft.write_text(page(document), encoding="utf-8")
-    newest = max(path for path in settings.reports.glob("2*.html"))
-    atomic.flip(settings.reports / LATEST, newest)
+    newest = max(path for path in settings.pages.glob("2*.html"))
+    atomic.flip(settings.pages / LATEST, newest)
     logger.info("report", extra={"path": str(target)})
     return target
 

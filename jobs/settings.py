@@ -120,7 +120,7 @@ class Publish:
     keep_models: int = 7
     """Model versions kept, and the champion."""
     keep_reports: int = 30
-    """Reports of nights kept in state/reports; 0: none are written, `recjob report` makes them when asked."""
+    """Reports of nights kept in state/reports/nightly; 0: none are written, `recjob report` makes them when asked."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,18 @@ class Settings:
 
     @property
     def reports(self) -> Path:
-        """What people look at: the pages of nights, and the pictures of experiments."""
+        """Pictures of experiments."""
         return self.state_dir / "reports"
+
+    @property
+    def pages(self) -> Path:
+        """The HTML reports of nights."""
+        return self.reports / "nightly"
+
+    @property
+    def guarded(self) -> tuple[Path, ...]:
+        """The folders that only the holder of the lock writes to."""
+        return self.journal, self.models, self.runs, self.published, self.lake, self.pages
 
     @property
     def lock(self) -> Path:

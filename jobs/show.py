@@ -198,6 +198,18 @@ def model(manifest: dict[str, Any]) -> str:
     )
 
 
+def receipt(document: dict[str, Any]) -> str:
+    """What was erased of whom, where, and who else still has them."""
+    rows = [(place, found["files"], found.get("rows")) for place, found in document["erased"].items()]
+    head = f"{document['asked']} asked for; {'erased' if document['held'] else 'nothing held'}"
+    left = [
+        f"{file['path']}  {'not readable' if file['rows'] is None else file['rows']}"
+        for file in document["still_contain"]
+    ]
+    own = "\n\nyour own files that still have them, rows:\n" + "\n".join(left) if left else ""
+    return f"{head}\n\n{table(['place', 'files', 'rows'], rows)}\n\nkept out from now on: {document['kept_out']}{own}"
+
+
 def demo(document: dict[str, Any]) -> str:
     """What the demo made, one list, and where to go from here."""
     database, user, config = document["database"], document["user"]["user_id"], document["config"]

@@ -1,6 +1,7 @@
 """The ratings lake, writing side: Parquet by month, appended to, with movies and users beside it.
 
-`<lake>/ratings/month=2026-11/part-<hash of its rows>.parquet`, `<lake>/movies.parquet`, `<lake>/users.parquet`.
+`<lake>/ratings/month=2026-11/part-<hash of the rows it was written with>.parquet`, `<lake>/movies.parquet`,
+`<lake>/users.parquet`.
 """
 
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage import digest, parquet
+from storage import atomic, digest, parquet
 from storage.catalogue import Catalogue
 from storage.errors import InvalidInput
+from storage.forgotten import Forgotten
 
 _ORDER = [("rated_at", "ascending"), ("user_id", "ascending"), ("movie_id", "ascending"), ("rating", "ascending")]
 
@@ -51,6 +53,22 @@ def append(lake: Path, catalogue: Catalogue) -> Appended:
     movies = _merge(lake / "movies.parquet", catalogue.movies, "movie_id")
     users = _merge(lake / "users.parquet", catalogue.users, "user_id")
     return Appended(ratings.num_rows, added, tuple(files), movies, users)
+
+
+def remove(lake: Path, listed: Forgotten) -> tuple[int, int]:
+    """Rewrite each file that has rows of somebody on the list, without them; returns the files and rows concerned."""
+    files = rows = 0
+    for path in sorted([*lake.glob("ratings/month=*/part-*.parquet"), *lake.glob("users.parquet")]):
+        table = parquet.read(path)
+        kept = listed.without(table)
+        if kept.num_rows == table.num_rows:
+            continue
+        files, rows = files + 1, rows + table.num_rows - kept.num_rows
+        if kept.num_rows:
+            parquet.write(kept, path)
+        else:
+            atomic.remove(path)
+    return files, rows
 
 
 def _not_in(folder: Path, ratings: pa.Table) -> pa.Table:

@@ -1,9 +1,11 @@
 """Finished outputs by date: staged whole or not at all, and the record from which the published file is built.
 
-`<root>/as_of=2026-11-23/run=<id>/{recommendations,user_status,movies}.parquet` and `run.json`.
+`<root>/as_of=2026-11-23/run=<id>/{recommendations,user_status,movies}.parquet` and `run.json`. A table that was rewritten
+without somebody is `<table>-<hex>.parquet`; which files count, `run.json` says.
 """
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage import atomic, parquet
-from storage.digest import RowsDigest, of_file
+from storage.digest import RowsDigest, of_file, of_table
 from storage.errors import CorruptState, NotFound
+from storage.forgotten import Forgotten
 
 _AGAIN = "remove its folder and score the date again"
 
@@ -33,7 +36,8 @@ class RunPartition:
 
     def path(self, table: str) -> Path:
         """The Parquet file of one of its tables."""
-        return self.folder / f"{table}.parquet"
+        rewritten = (name for name in self.record.get("files", {}) if name.startswith(f"{table}-"))
+        return self.folder / next(rewritten, f"{table}.parquet")
 
 
 def stage(
@@ -80,12 +84,42 @@ def stage(
 def partitions(root: Path, *, without: Iterable[str] = ()) -> list[RunPartition]:
     """The newest partition of each date, oldest date first, leaving out the runs in `without`."""
     left_out = set(without)
-    newest: dict[date, RunPartition] = {}
-    for folder in sorted(root.glob("as_of=*/run=*")):
-        if (folder / "run.json").is_file() and folder.name.removeprefix("run=") not in left_out:
-            partition = _partition(folder)
-            newest[partition.as_of] = partition  # run ids sort by time
+    newest = {partition.as_of: partition for partition in every(root) if partition.run_id not in left_out}
     return [newest[day] for day in sorted(newest)]
+
+
+def every(root: Path) -> list[RunPartition]:
+    """All partitions, by date and time of start."""
+    return [_partition(folder) for folder in sorted(root.glob("as_of=*/run=*")) if (folder / "run.json").is_file()]
+
+
+def remove(partition: RunPartition, listed: Forgotten) -> int:
+    """Rewrite the tables of a partition without the users on the list; returns the rows removed.
+
+    The new files are there before `run.json` names them, and the old ones until it does: the partition is whole at every
+    moment. Raises `CorruptState`.
+    """
+    verify(partition)
+    files, rows, output_digest = (partition.record[key] for key in ("files", "rows", "output_digest"))
+    files, rows, removed = dict(files), dict(rows), 0
+    for table in rows:
+        old = parquet.read(partition.path(table))
+        kept = listed.without(old)
+        if kept.num_rows == old.num_rows:
+            continue
+        target = partition.folder / f"{table}-{uuid.uuid4().hex[:8]}.parquet"
+        parquet.write(kept, target)
+        del files[partition.path(table).name]
+        files[target.name], rows[table] = of_file(target), kept.num_rows
+        removed += old.num_rows - kept.num_rows
+        output_digest = of_table(kept) if table == "recommendations" else output_digest
+    if removed:
+        document = partition.record | {"files": files, "rows": rows, "output_digest": output_digest}
+        atomic.write_json(partition.folder / "run.json", document)
+    for path in partition.folder.iterdir():
+        if path.name not in {*files, "run.json"}:
+            atomic.remove(path)
+    return removed
 
 
 def find(root: Path, run_id: str) -> RunPartition:

@@ -1,11 +1,12 @@
 """The published DuckDB file: built anew beside the old one, audited, then flipped in. Readers never wait.
 
 `<state>/published/recommendations-<run id>.duckdb` and the link `<state>/recommendations.duckdb` to the newest of them.
-No file that was ever published is opened for writing again.
+One that was rebuilt (`rebuild.py`) is `recommendations-<run id>.<hex>.duckdb`: a name is never used twice, since a process that
+still holds the old file would get it again. No file that was ever published is opened for writing again.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -52,20 +53,29 @@ def publish(root: Path, link: Path, run_id: str, partitions: Sequence[RunPartiti
     for partition in partitions:
         runs.verify(partition)
     target = root / f"recommendations-{run_id}.duckdb"
+    expected = sum(int(partition.record["rows"]["recommendations"]) for partition in partitions)
+    build(target, lambda connection: _fill(connection, partitions, rows), expected)
+    atomic.flip(link, target)
+    return Published(run_id, target, expected)
+
+
+def build(target: Path, fill: Callable[[duckdb.DuckDBPyConnection], None], expected: int) -> None:
+    """Write a file that readers can open: filled by `fill`, audited, and found to hold `expected` recommendations.
+
+    Raises `AuditFailed` and `DiskFailed`, and then it is not there.
+    """
     with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft, _nothing_beside(draft):
         with _disk_errors(target), duckdb.connect(config={"temp_directory": f"{draft}.tmp"}) as connection:
-            connection.execute(f"ATTACH '{_quoted(draft)}' AS published (STORAGE_VERSION '{_FORMAT}')")
+            connection.execute(f"ATTACH '{quoted(draft)}' AS published (STORAGE_VERSION '{_FORMAT}')")
             connection.execute("USE published")
-            _fill(connection, partitions, rows)
+            fill(connection)
             _audit(connection)
             connection.execute("CHECKPOINT published")
             connection.execute("USE memory")
             connection.execute("DETACH published")
-        count = _verified(draft, partitions)
+        _verify(draft, expected)
         if Path(f"{draft}.wal").exists():
             raise AuditFailed(f"{draft} was not closed cleanly: a write-ahead log is left; it was not published")
-    atomic.flip(link, target)
-    return Published(run_id, target, count)
 
 
 def current(link: Path) -> Path | None:
@@ -75,7 +85,7 @@ def current(link: Path) -> Path | None:
 
 def run_id_of(path: Path) -> str:
     """The run that a published file was built by."""
-    return path.name.removeprefix("recommendations-").removesuffix(".duckdb")
+    return path.name.removeprefix("recommendations-").partition(".")[0]
 
 
 def versions(root: Path) -> list[Path]:
@@ -196,8 +206,7 @@ def _sql_folder() -> Path:
 
 def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartition], rows: Rows) -> None:
     types = {name: _TYPES[kind] for name, kind in id_types(partitions[-1]).items()}
-    listed = ", ".join(f"'{_quoted(run_id)}'" for run_id in sorted(partition.run_id for partition in partitions))
-    connection.execute(Template(sql("tables.sql")).substitute(types, runs=listed))
+    create_tables(connection, types, [partition.run_id for partition in partitions])
     for table, values in rows.items():
         if values:
             names = dict.fromkeys(name for value in values for name in value)
@@ -214,6 +223,12 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
             )
     paths = [str(partition.path("movies")) for partition in reversed(partitions)]
     connection.execute(sql("fill_movies.sql"), [paths])
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], run_ids: Sequence[str]) -> None:
+    """Make the empty tables and the views; `types` are those of user_id and movie_id, `run_ids` the runs whose lists follow."""
+    listed = ", ".join(f"'{quoted(run_id)}'" for run_id in sorted(run_ids))
+    connection.execute(Template(sql("tables.sql")).substitute(types, runs=listed))
     connection.execute(sql("comments.sql"))
     for view in sorted((_sql_folder() / "views").glob("*.sql")):
         connection.execute(view.read_text(encoding="utf-8"))
@@ -265,15 +280,13 @@ def _may_repeat(connection: duckdb.DuckDBPyConnection) -> bool:
     return False
 
 
-def _verified(path: Path, partitions: Sequence[RunPartition]) -> int:
-    """Open the finished file as a reader would, and count; returns the rows of `recommendations`."""
-    expected = sum(int(partition.record["rows"]["recommendations"]) for partition in partitions)
+def _verify(path: Path, expected: int) -> None:
+    """Open the finished file as a reader would, and count the rows of `recommendations`."""
     with duckdb.connect(str(path), read_only=True) as connection:
         found = int(connection.execute("SELECT count(*) FROM recommendations").fetchall()[0][0])
         connection.execute("SELECT * FROM current_recommendations LIMIT 1").fetchall()
     if found != expected:
         raise AuditFailed(f"the new file holds {found} rows, expected {expected}; it was not published")
-    return found
 
 
 @contextmanager
@@ -305,6 +318,6 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _quoted(text: str | Path) -> str:
+def quoted(text: str | Path) -> str:
     """Text inside single quotes in SQL: neither ATTACH nor CREATE TYPE takes bound values."""
     return str(text).replace("'", "''")

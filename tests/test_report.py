@@ -44,9 +44,9 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def test_a_night_writes_its_report_and_the_newest_is_linked(two_nights: Settings) -> None:
-    pages = sorted(two_nights.reports.glob("2*.html"))
+    pages = sorted(two_nights.pages.glob("2*.html"))
     assert len(pages) == 2
-    assert (two_nights.reports / report.LATEST).resolve() == pages[-1]
+    assert (two_nights.pages / report.LATEST).resolve() == pages[-1]
     text = pages[-1].read_text()
     assert f"Recommendations of {LAST}" in text
     assert text.count("<svg") == 5  # training, quality, nights, stars, exposure
@@ -54,7 +54,7 @@ def test_a_night_writes_its_report_and_the_newest_is_linked(two_nights: Settings
 
 
 def test_a_page_asks_for_nothing_and_shows_titles_as_text(two_nights: Settings) -> None:
-    text = (two_nights.reports / report.LATEST).read_text()
+    text = (two_nights.pages / report.LATEST).read_text()
     assert not re.findall(r'(?:src|href)="(?!#)|url\((?!#)|@import', text)
     assert "<script" not in text
     assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt; &amp; &#34;quotes&#34;" in text
@@ -62,7 +62,7 @@ def test_a_page_asks_for_nothing_and_shows_titles_as_text(two_nights: Settings) 
 
 @pytest.mark.faults("B5.7", "B5.11")
 def test_nobody_is_named(two_nights: Settings) -> None:
-    text = (two_nights.reports / report.LATEST).read_text()
+    text = (two_nights.pages / report.LATEST).read_text()
     assert "Somebody with" in text
     assert "liked best" in text
     assert "person" not in text
@@ -98,10 +98,10 @@ def test_old_reports_are_pruned_and_none_is_written_where_none_is_wanted(tmp_pat
     settings = world_in(tmp_path / "state", publish__keep_reports=1)
     for day in (LAST - timedelta(days=1), LAST):
         nightly(settings, day)
-    assert len(list(settings.reports.glob("2*.html"))) == 1
+    assert len(list(settings.pages.glob("2*.html"))) == 1
     without = world_in(tmp_path / "other", publish__keep_reports=0)
     nightly(without, LAST)
-    assert not without.reports.exists()
+    assert not without.pages.exists()
 
 
 def test_the_curve_of_exposure_is_that_by_hand() -> None:
@@ -114,7 +114,7 @@ def test_the_curve_of_exposure_is_that_by_hand() -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to lay a page out")
 @pytest.mark.parametrize("width", [1280, 500])
 def test_nothing_overflows_in_a_browser(two_nights: Settings, tmp_path: Path, width: int) -> None:
-    text = (two_nights.reports / report.LATEST).read_text()
+    text = (two_nights.pages / report.LATEST).read_text()
     measuring = "<script>document.title = document.documentElement.scrollWidth - innerWidth</script></body>"
     page = tmp_path / "page.html"
     page.write_text(re.sub("<meta http-equiv.*?>", "", text).replace("</body>", measuring))

@@ -1,0 +1,154 @@
+"""Erase people from everything in recjob's care, and keep them out from then on."""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.settings import Settings
+from storage import atomic, forgotten, lake, models, rebuild, runs, tabular
+from storage.errors import CorruptState, StorageError
+from storage.forgotten import Forgotten
+from storage.models import Model
+from storage.rebuild import RunFacts
+
+logger = logging.getLogger(__name__)
+_REPLACED = "[forgotten]"
+Counts = dict[str, dict[str, int]]
+"""By place: the files that were rewritten or removed, and the rows of people in them where they are counted."""
+
+
+def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[str, Any]:
+    """Erase the users `ids`, as their source writes them, from the state folder, and keep them out of later nights.
+
+    The list of who is kept out is written first: what is cut off after that, this call or the next night finishes. Returns a
+    receipt with counts, which names no id. Raises `Busy`; `CorruptState` where something cannot be read, and so not cleared.
+    """
+    began = time.perf_counter()
+    with atomic.lock(settings.lock, wait, "forget"):
+        listed = forgotten.load(settings.state_dir).adding(ids)
+        forgotten.save(settings.state_dir, listed)
+        journal = _journal(settings, ids)
+        counts = {"journal": {"files": journal}, **finish(settings, listed)}
+    sources = _sources(settings, ids)
+    receipt = {
+        "asked": len(set(ids)),
+        "held": any(place["files"] for name, place in counts.items() if name != "caches"),
+        "erased": counts,
+        "still_contain": sources,
+        "kept_out": len(listed.hashes),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    logger.info("forget.done", extra={name: receipt[name] for name in ("asked", "held", "seconds")})
+    return receipt
+
+
+def let_in(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[str, Any]:
+    """Take users off the list of who is kept out; what was erased stays erased."""
+    with atomic.lock(settings.lock, wait, "forget"):
+        listed = forgotten.load(settings.state_dir)
+        fewer = listed.letting_in(ids) if listed.hashes else listed
+        forgotten.save(settings.state_dir, fewer)
+    return {"asked": len(set(ids)), "let_in": len(listed.hashes - fewer.hashes), "kept_out": len(fewer.hashes)}
+
+
+def finish(settings: Settings, listed: Forgotten) -> Counts:
+    """Erase everybody on the list from all that recjob keeps; call it only while holding the lock.
+
+    Each file is replaced whole, so a reader sees all of somebody or nothing, and each step can be done again.
+    """
+    for folder in settings.guarded:
+        atomic.sweep(folder)
+    made_again = (settings.state_dir / "downloads", settings.models / "unfinished", *settings.pages.glob("*.html"))
+    caches = [path for path in made_again if path.exists() or path.is_symlink()]
+    for path in caches:
+        atomic.remove(path)
+    try:
+        staged = [removed for partition in runs.every(settings.runs) if (removed := runs.remove(partition, listed))]
+        published = rebuild.remove(settings.published, settings.database, listed, run_facts(settings))
+        known = [model for model in models.versions(settings.models) if _rewritten(settings, model, listed)]
+        collected = lake.remove(settings.lake, listed)
+    except CorruptState as error:
+        hint = "remove it and run recjob forget again: what cannot be read cannot be cleared of anybody"
+        raise type(error)(str(error), hint=hint, **error.where) from error
+    forgotten.save(settings.state_dir, Forgotten(listed.key, listed.hashes, pending=False))
+    return {
+        "published": dict(zip(("files", "rows"), published, strict=True)),
+        "runs": {"files": len(staged), "rows": sum(staged)},
+        "models": {"files": len(known)},
+        "lake": dict(zip(("files", "rows"), collected, strict=True)),
+        "caches": {"files": len(caches)},
+    }
+
+
+def run_facts(settings: Settings) -> dict[str, RunFacts]:
+    """What the journal says of each run, with the digest of its lists as they are staged now."""
+    digests = {partition.run_id: partition.record["output_digest"] for partition in runs.every(settings.runs)}
+    facts = {}
+    for path in sorted(settings.journal.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run_id, digest = record["run_id"], record.get("output_digest")
+        if run_id in digests and digests[run_id] != digest:
+            atomic.write_json(path, record | {"output_digest": digests[run_id]})
+        facts[run_id] = RunFacts(record.get("error_message"), digests.get(run_id, digest), run_id in digests)
+    return facts
+
+
+def _rewritten(settings: Settings, model: Model, listed: Forgotten) -> bool:
+    """Store a version that knows somebody on the list without them, under a name of its own, and remove the old one."""
+    _, ids = models.contents(model)
+    gone = listed.among(ids["users"])
+    if not len(gone):
+        return False
+    from jobs import train  # TensorFlow comes with it
+    from recommender.removal import without_users
+
+    fewer = without_users(train.load(model), gone)
+    ids = ids | {"users": fewer.users.ids}
+    version = f"{model.version.partition('-')[0]}-{models.digest(model.manifest['recipe'], fewer.weights, ids)[:8]}"
+    lineage = model.manifest["lineage"] | {"users": len(fewer.users), "rewritten_from": model.version}
+    lineage["training"] = None  # nobody who is let in again shall find it in place of a training
+    facts = {"lineage": lineage, "parameters": fewer.parameters}
+    made = models.save(settings.models, version, model.manifest | facts, fewer.weights, ids)
+    champion = models.champion(settings.models)
+    if champion is not None and champion.version == model.version:
+        models.promote(settings.models, made.version)
+    atomic.remove(model.folder)
+    return True
+
+
+def _journal(settings: Settings, ids: Sequence[str]) -> int:
+    """Take the ids out of error messages, which may quote a line of the input; returns how many records named one."""
+    forms = {form for one in ids for form in (one, repr(one)[1:-1], json.dumps(one)[1:-1]) if form}
+    named = re.compile("|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in sorted(forms, key=len, reverse=True)))
+    count = 0
+    for path in sorted(settings.journal.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        message = record.get("error_message") or ""
+        if named.search(message):
+            atomic.write_json(path, record | {"error_message": named.sub(_REPLACED, message)})
+            count += 1
+    return count
+
+
+def _sources(settings: Settings, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The user's own files, which are not recjob's to change, that still have somebody of `ids`; rows None: not readable."""
+    source, wanted, found = settings.input, {"user_id": settings.input.columns.user_id}, []
+    for path in [
+        *(tabular.files_of(source.ratings) if source.ratings else []),
+        *([Path(source.users)] if source.users else []),
+    ]:
+        try:
+            users = tabular.read(path, wanted).column("user_id").cast(pa.string())
+            rows = pc.sum(pc.is_in(users, value_set=pa.array(ids, pa.string()))).as_py()
+        except (StorageError, KeyError, pa.ArrowInvalid):
+            rows = None
+        if rows != 0:
+            found.append({"path": str(path), "rows": rows})
+    return found
