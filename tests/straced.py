@@ -29,7 +29,6 @@ def recjob(
     traced = [
         "strace",
         "-f",
-        "--seccomp-bpf",
         "-qq",
         "-o",
         str(log),
