@@ -137,23 +137,25 @@ def missed(settings: Settings, now: datetime) -> list[date]:
     A date is handled when a run for it was published, found unchanged, refused or rolled back. Without any such run
     nothing is missed: the first night is the next one.
     """
-    plan = settings.schedule
     handled = {
         date.fromisoformat(record["as_of_date"])
         for record in journals.records(settings.journal, settings.lock)
         if record["status"] in ("published", "unchanged", "refused", "rolled_back")
     }
-    if not handled or plan.catch_up == "none":
+    if not handled:
         return []
     cursor = datetime.combine(max(handled), datetime.min.time(), ZoneInfo(settings.timezone))
     due: set[date] = set()
     for _ in range(3660):
-        cursor = scheduler.next_times(plan.cron, plan.timezone, 1, after=cursor)[0]
+        cursor = scheduler.next_times(settings.schedule.cron, settings.schedule.timezone, 1, after=cursor)[0]
         if cursor > now:
             break
         due.add(as_of(settings, cursor))
     dates = sorted(day for day in due if day > max(handled))
-    return dates[-1:] if plan.catch_up == "latest" else dates
+    made_up = {"all": dates, "latest": dates[-1:], "none": []}[settings.schedule.catch_up]
+    for day in dates[: len(dates) - len(made_up)]:
+        logger.warning("schedule.left_out", extra={"as_of": str(day), "catch_up": settings.schedule.catch_up})
+    return made_up
 
 
 def arguments(settings: Settings, config: Path | None) -> list[str]:
