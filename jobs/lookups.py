@@ -148,6 +148,24 @@ def explain(ctx: click.Context, user: str, movie: str | None, limit: int) -> Ans
     return done, show.explanation(done)
 
 
+@click.command(cls=Job)
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write."
+)
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "csv", "jsonl"]), help="[default: what the name ends in]"
+)
+@click.option("--date", "as_of", help="A published date, YYYY-MM-DD.  [default: the newest]")
+@click.pass_context
+def export(ctx: click.Context, target: Path, form: Any, as_of: str | None) -> Answer:
+    """Write the published lists of a date into a file: Parquet, CSV, or JSON lines with one user a line."""
+    from jobs import export as job
+    from jobs import show
+
+    done = job.export(settings_of(ctx), target, form, as_of)
+    return done, show.facts(done)
+
+
 @click.command("query", cls=Job)
 @click.argument("sql", required=False)
 @click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the SQL from a file; - is stdin.")
@@ -199,4 +217,4 @@ def config_show(ctx: click.Context, origin: bool) -> Answer:
     return {"settings": shown}, show.table(["key", "value", *(["origin"] if origin else [])], rows)
 
 
-LOOKUPS = (status, late, runs, models, recommend, explain, query_, report, config)
+LOOKUPS = (status, late, runs, models, recommend, explain, query_, export, report, config)
