@@ -18,6 +18,8 @@ CODES: dict[type[Exception], int] = {
     storage.UnlikelyInput: INPUT,
     storage.Busy: BUSY,
     storage.DiskFailed: RESOURCES,
+    storage.DiskFull: RESOURCES,
+    storage.NoPermission: RESOURCES,
     storage.CorruptState: INTEGRITY,
     storage.AuditFailed: INTEGRITY,
     storage.NotFound: NOT_FOUND,

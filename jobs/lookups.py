@@ -14,7 +14,10 @@ from jobs.cli import Answer, Job, settings_of
 @click.option("--max-age", metavar="HOURS", help="Exit 9 if the newest publication is older, e.g. 28h.")
 @click.pass_context
 def status(ctx: click.Context, max_age: str | None) -> Answer:
-    """Show what is published, how old it is and what runs; a health probe with --max-age."""
+    """Show what is published, how old it is and what runs; a health probe with --max-age.
+
+    Exit 7 where the published file is damaged, 9 where it is older than --max-age.
+    """
     from jobs import query, show
 
     try:
@@ -22,7 +25,8 @@ def status(ctx: click.Context, max_age: str | None) -> Answer:
     except ValueError as error:
         raise click.BadParameter("expected hours, e.g. 28h", param_hint="--max-age") from error
     done = query.status(settings_of(ctx), hours)
-    return done, show.status(done), exits.STALE if done["stale"] else exits.DONE
+    code = exits.INTEGRITY if done["damaged"] else exits.STALE if done["stale"] else exits.DONE
+    return done, show.status(done), code
 
 
 @click.command(cls=Job)

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, expected, forget, inputs, publish, signals
+from jobs import configuration, exits, expected, forget, inputs, publish, signals, space
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -16,9 +16,8 @@ from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
 from storage import atomic, digest, forgotten, models, runs, warehouse
-from storage.errors import CorruptState, NotFound, StorageError
+from storage.errors import DiskFailed, NotFound, StorageError
 from storage.models import Model
-from storage.runs import RunPartition
 
 logger = logging.getLogger(__name__)
 Until = Literal["check", "train", "stage", "publish", "prune"]
@@ -54,25 +53,27 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
     run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
     with atomic.lock(settings.lock, options.wait, run.id), _recorded(settings, run) as journal:
         _clean(settings)
+        visible = options.until in ("publish", "prune")
+        rebuild = visible and publish.mend(settings)
         night = _check(settings, run, journal, options)
         if options.until == "check":
             journal.finish("checked")
             return journal.record
         key = _input_digest(night, settings, options)
         journal.note(input_digest=key, n_ratings=night.ratings.num_rows)
-        if options.until in ("publish", "prune") and options.force is None and _is_visible(settings, as_of, key):
+        if visible and not rebuild and options.force is None and _shown_key(settings, as_of) == key:
             journal.finish("unchanged")
             logger.info("unchanged", extra={"as_of": str(as_of)})
+            if options.until == "prune":
+                _prune(settings)  # the run that published may have been killed before it did
             return journal.record
-        model = _model(night, settings, run, journal, options)
-        if options.until == "train":
-            journal.finish("trained")
-            return journal.record
-        found = None if options.force is not None or options.until == "stage" else _staged(settings, as_of, key)
-        if found is not None:  # by a run that was stopped before it published, or was not to
-            journal.note(**{name: found.record[name] for name in ("n_users", "n_movies", "top_n", "output_digest")})
-            logger.info("score.found", extra={"staged_by": found.run_id})
-        else:
+        anew = not visible or options.strict or options.force is not None
+        if anew or not _is_staged(settings, as_of, key, journal):
+            space.check(settings, night)
+            model = _model(night, settings, run, journal, options)
+            if options.until == "train":
+                journal.finish("trained")
+                return journal.record
             from jobs import score
 
             score.stage(night, model, settings, run, journal, options.progress, options.force)
@@ -108,17 +109,25 @@ def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
             yield journal
     except (StorageError, RecommenderError) as error:
         status = "refused" if isinstance(error, GateRefused) else "failed"
-        journal.finish(status, error_kind=error.kind, error_message=str(error), exit_code=exits.code(error))
+        _close(journal, status, error.kind, str(error), exits.code(error))
         raise
     except KeyboardInterrupt:
-        journal.finish("cancelled", error_kind="E_SIGNAL", error_message="interrupted", exit_code=exits.SIGINT)
+        _close(journal, "cancelled", "E_SIGNAL", "interrupted", exits.SIGINT)
         raise
     except signals.Stopped as stop:
-        journal.finish("cancelled", error_kind=stop.kind, error_message=stop.why, exit_code=stop.code)
+        _close(journal, "cancelled", stop.kind, stop.why, stop.code)
         raise
     except BaseException as error:
-        journal.finish("failed", error_kind="E_BUG", error_message=f"{type(error).__name__}: {error}", exit_code=1)
+        _close(journal, "failed", "E_BUG", f"{type(error).__name__}: {error}", exits.BUG)
         raise
+
+
+def _close(journal: Journal, status: str, kind: str, message: str, code: int) -> None:
+    """Close the record of a run that ended early. On a full disk it stays open, and is found to have crashed."""
+    try:
+        journal.finish(status, error_kind=kind, error_message=message, exit_code=code)
+    except DiskFailed as error:
+        logger.warning("journal.failed", extra={"why": str(error)})
 
 
 def _newest(settings: Settings) -> str:
@@ -130,10 +139,12 @@ def _newest(settings: Settings) -> str:
 
 def _clean(settings: Settings) -> None:
     """Remove what killed runs left behind, and finish what a killed `forget` began; safe because this run holds the lock."""
+    swept = atomic.sweep(settings.state_dir, below=False)
     for folder in settings.guarded:
         if folder.is_dir():
-            for draft in atomic.sweep(folder):
-                logger.info("swept", extra={"draft": draft.name})
+            swept += atomic.sweep(folder)
+    for draft in swept:
+        logger.info("swept", extra={"draft": draft.name})
     listed = forgotten.load(settings.state_dir)
     if listed.pending:
         logger.warning("forget.resumed", extra={"erased": forget.finish(settings, listed)})
@@ -164,17 +175,21 @@ def _input_digest(night: Night, settings: Settings, options: Options) -> str:
     return digest.of_values(night.digest, [str(part) for part in parts], chosen)
 
 
-def _is_visible(settings: Settings, as_of: date, key: str) -> bool:
-    try:
-        return publish.visible(settings).get(str(as_of), {}).get("input_digest") == key
-    except CorruptState as error:  # a new file will take the place of the damaged one
-        logger.warning("published.damaged", extra={"why": str(error)})
-        return False
+def _shown_key(settings: Settings, as_of: date) -> str | None:
+    """The digest of what the lists that readers see for a date were made of."""
+    digest_of: str | None = publish.visible(settings).get(str(as_of), {}).get("input_digest")
+    return digest_of
 
 
-def _staged(settings: Settings, as_of: date, key: str) -> RunPartition | None:
-    staged = publish.staged(settings)
-    return next((p for p in staged if p.as_of == as_of and p.record.get("input_digest") == key), None)
+def _is_staged(settings: Settings, as_of: date, key: str, journal: Journal) -> bool:
+    """Whether a run that did not get to publish has made these lists already; the journal then says what they are."""
+    for partition in publish.staged(settings):
+        if partition.as_of == as_of and partition.record.get("input_digest") == key:
+            facts = ("model_version", "n_users", "n_movies", "top_n", "device", "output_digest", "metrics", "checks")
+            journal.note(**{name: partition.record.get(name) for name in facts})
+            logger.info("score.found", extra={"staged_by": partition.run_id})
+            return True
+    return False
 
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:

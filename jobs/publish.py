@@ -9,7 +9,7 @@ from typing import Any
 from jobs import run as journals
 from jobs.run import Journal
 from jobs.settings import Settings
-from storage import models, runs, warehouse
+from storage import mending, models, runs, warehouse
 from storage.errors import CorruptState, NoRatings, NotFound
 from storage.runs import RunPartition
 from storage.warehouse import SCHEMA_VERSION, Published
@@ -40,14 +40,53 @@ def publish(settings: Settings, journal: Journal) -> Published:
     return published
 
 
-def rollback(settings: Settings, to: str | None = None) -> dict[str, str]:
-    """Flip the link back to an earlier file; what is taken back is not published again by later nights."""
-    before = visible(settings)
+def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
+    """Flip the link back to an earlier file; what is taken back is not published again by later nights.
+
+    A champion that only the lists taken back were made with gives way to the model of the newest lists shown now.
+    """
+    try:
+        before = visible(settings)
+    except CorruptState:  # a damaged file is a reason to go back
+        before = {}
     left, reached = warehouse.rollback(settings.published, settings.database, to)
-    after = {shown["run_id"] for shown in visible(settings).values()}
-    for run_id in {left, *(shown["run_id"] for shown in before.values())} - after:
+    after = visible(settings)
+    taken = {left, *(shown["run_id"] for shown in before.values())} - {shown["run_id"] for shown in after.values()}
+    for run_id in taken:
         journals.amend(settings.journal, run_id, status="rolled_back")
-    return {"from": left, "to": reached}
+    return {"from": left, "to": reached, "champion": _champion_of(settings, after)}
+
+
+def _champion_of(settings: Settings, shown: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Promote the model of the newest lists shown, unless some of them are the champion's already; returns the champion."""
+    crowned = models.champion(settings.models)
+    newest = shown[max(shown)]["model_version"] if shown else None
+    kept = {model.version for model in models.versions(settings.models)}
+    if crowned is None or newest not in kept or crowned.version in {at["model_version"] for at in shown.values()}:
+        return crowned.version if crowned else None
+    models.promote(settings.models, newest)
+    return str(newest)
+
+
+def mend(settings: Settings) -> bool:
+    """Put aside what readers cannot use; whether the current file is to be built anew although its inputs are the same."""
+    for log in mending.put_aside_logs(settings.published, settings.database):
+        logger.warning("published.stray_log", extra={"put_aside": str(log)})
+    now = warehouse.current(settings.database)
+    if now is None:
+        return False
+    try:
+        warehouse.check(now)
+    except CorruptState as error:
+        shown = mending.put_aside_damaged(settings.published, settings.database)
+        logger.warning("published.damaged", extra={"why": str(error), "shown_instead": shown and shown.name})
+        return True
+    if mending.edited(settings.database):
+        logger.warning(
+            "published.edited", extra={"file": now.name, "why": "changed since: it is built anew without that"}
+        )
+        return True
+    return False
 
 
 def staged(settings: Settings) -> list[RunPartition]:
@@ -62,9 +101,8 @@ def visible(settings: Settings) -> dict[str, dict[str, Any]]:
         return {}
     with warehouse.reader(settings.database) as connection:
         found = connection.execute(warehouse.sql("queries/visible_runs.sql")).fetchall()
-    return {
-        str(day): {"run_id": run_id, "input_digest": inputs, "published_at": at} for day, run_id, inputs, at in found
-    }
+    names = ("run_id", "input_digest", "published_at", "model_version")
+    return {str(day): dict(zip(names, facts, strict=True)) for day, *facts in found}
 
 
 def newest_before(settings: Settings, as_of: date) -> RunPartition | None:

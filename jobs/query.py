@@ -9,7 +9,7 @@ from jobs import publish
 from jobs import run as journals
 from jobs.settings import Settings
 from storage import atomic, models, warehouse
-from storage.errors import NotFound
+from storage.errors import CorruptState, NotFound
 
 
 def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: float = 60.0) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
 def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, Any]:
     """What is published, how old it is, what runs now, and how the newest runs ended."""
     records = journals.records(settings.journal, settings.lock)
-    shown = publish.visible(settings)
+    shown, damage = _looked_at(settings)
     newest = max(shown) if shown else None
     published_at = max((at["published_at"] for at in shown.values() if at["published_at"]), default=None)
     age = (datetime.now(UTC).replace(tzinfo=None) - published_at).total_seconds() / 3600 if published_at else None
@@ -51,6 +51,7 @@ def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, 
         "published_at": published_at.isoformat() if published_at else None,
         "hours_old": None if age is None else round(age, 2),
         "dates": len(shown),
+        "damaged": damage and {"why": str(damage), "hint": damage.hint},
         "stale": max_age_hours is not None and (age is None or age > max_age_hours),
         "champion": champion.version if champion else None,
         "busy": atomic.is_locked(settings.lock),
@@ -60,6 +61,17 @@ def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, 
             for record in records[-5:]
         ],
     }
+
+
+def _looked_at(settings: Settings) -> tuple[dict[str, dict[str, Any]], CorruptState | None]:
+    """What is published, or why it cannot be read: the file is read whole."""
+    try:
+        shown = publish.visible(settings)
+        if shown:
+            warehouse.check(settings.database)
+    except CorruptState as error:
+        return {}, error
+    return shown, None
 
 
 def _plain(value: Any) -> Any:

@@ -106,7 +106,7 @@ class Journal:
             yield step
             entry["status"] = "done"
         except BaseException:
-            entry["status"] = "failed"
+            entry["status"] = "failed"  # written with the end of the run: to fail here as well would hide why
             raise
         finally:
             entry |= {
@@ -116,7 +116,7 @@ class Journal:
                 "rows": step.rows,
                 "peak_rss_mb": peak_rss_mb(),
             }
-            self._write()
+        self._write()
         logger.info(
             f"{name}.done", extra={"seconds": entry["seconds"]} | ({"rows": step.rows} if step.rows is not None else {})
         )

@@ -91,7 +91,9 @@ def explanation(document: dict[str, Any]) -> str:
 
 def status(document: dict[str, Any]) -> str:
     """What is published, what runs, how the newest runs ended."""
-    if document["as_of_date"] is None:
+    if document["damaged"]:
+        top = f"DAMAGED    {document['damaged']['why']}\nnext       {document['damaged']['hint']}"
+    elif document["as_of_date"] is None:
         top = "nothing is published yet"
     else:
         age = "" if document["hours_old"] is None else f", {document['hours_old']:.1f} h old"

@@ -19,7 +19,8 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         late = number == signal.SIGALRM
-        super().__init__(exits.TIMEOUT if late else exits.SIGTERM)
+        self.code: int = exits.TIMEOUT if late else exits.SIGTERM
+        super().__init__(self.code)
         self.kind = "E_TIMEOUT" if late else "E_SIGNAL"
         self.why = "stopped: it took longer than --timeout" if late else "stopped by SIGTERM"
 

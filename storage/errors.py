@@ -7,7 +7,9 @@ StorageError
 │   ├── InputLimit        a file unpacks to more than a file of ratings would
 │   └── UnlikelyInput     far fewer rows than before, none of late, or a file that changed without being written
 ├── Busy                another run holds the lock
-├── DiskFailed          disk full, no permission, I/O error
+├── DiskFailed          the disk reports an error
+│   ├── DiskFull          no room, now or foreseen
+│   └── NoPermission      the state folder is read-only, or somebody else's
 ├── CorruptState        recjob's own files do not pass their integrity check
 │   └── AuditFailed       a published file that was built breaks a rule of the tables
 ├── NotFound            no such run, model, date or user
@@ -67,9 +69,21 @@ class Busy(StorageError):
 
 
 class DiskFailed(StorageError):
-    """The operating system refused: full disk, permission, I/O error."""
+    """The operating system refused: I/O error, no such folder, and what is below."""
 
     kind = "E_IO"
+
+
+class DiskFull(DiskFailed):
+    """No room for what is to be written; `where` has `path`, `needed_bytes` where known, and `free_bytes`."""
+
+    kind = "E_DISK_FULL"
+
+
+class NoPermission(DiskFailed):
+    """A folder or file of recjob's own cannot be written by this user."""
+
+    kind = "E_PERMISSION"
 
 
 class CorruptState(StorageError):

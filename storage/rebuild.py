@@ -117,7 +117,7 @@ def _copy(source: Path, target: Path, listed: Forgotten, runs: Mapping[str, RunF
         new.execute("UPDATE schema_info SET schema_version = ?", [warehouse.SCHEMA_VERSION])
         new.execute("DETACH old")
 
-    warehouse.build(target, fill, expected)
+    warehouse.build(target, fill, expected, atomic.size(source))
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:

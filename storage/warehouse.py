@@ -5,6 +5,7 @@ One that was rebuilt (`rebuild.py`) is `recommendations-<run id>.<hex>.duckdb`: 
 still holds the old file would get it again. No file that was ever published is opened for writing again.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,9 +28,11 @@ from storage.runs import RunPartition
 SCHEMA_VERSION = 1
 _FORMAT = "v1.5.0"
 """DuckDB's own file format version: clients from 1.5 on can read it."""
-_OTHER = "recjob rollback, or score the date again"
+_OTHER = "the next recjob nightly puts it aside and builds it anew; recjob rollback shows an earlier one at once"
 _BATCH = 1 << 20
 """Rows looked at together, where they are not DuckDB's to look at."""
+_DISK = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException, duckdb.OutOfMemoryException)
+"""What DuckDB makes of an error of the disk: as it writes, syncs, commits or spills."""
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -54,18 +57,22 @@ def publish(root: Path, link: Path, run_id: str, partitions: Sequence[RunPartiti
         runs.verify(partition)
     target = root / f"recommendations-{run_id}.duckdb"
     expected = sum(int(partition.record["rows"]["recommendations"]) for partition in partitions)
-    build(target, lambda connection: _fill(connection, partitions, rows), expected)
+    needed = sum(atomic.size(partition.folder) for partition in partitions)  # the file takes about as much as they do
+    build(target, lambda connection: _fill(connection, partitions, rows), expected, needed)
     atomic.flip(link, target)
     return Published(run_id, target, expected)
 
 
-def build(target: Path, fill: Callable[[duckdb.DuckDBPyConnection], None], expected: int) -> None:
+def build(target: Path, fill: Callable[[duckdb.DuckDBPyConnection], None], expected: int, needed: int) -> None:
     """Write a file that readers can open: filled by `fill`, audited, and found to hold `expected` recommendations.
 
-    Raises `AuditFailed` and `DiskFailed`, and then it is not there.
+    `needed` is about how many bytes it takes. Raises `AuditFailed` and `DiskFailed`, and then it is not there.
     """
     with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft, _nothing_beside(draft):
-        with _disk_errors(target), duckdb.connect(config={"temp_directory": f"{draft}.tmp"}) as connection:
+        with (
+            _disk_errors(target, draft, needed),
+            duckdb.connect(config={"temp_directory": f"{draft}.tmp"}) as connection,
+        ):
             connection.execute(f"ATTACH '{quoted(draft)}' AS published (STORAGE_VERSION '{_FORMAT}')")
             connection.execute("USE published")
             fill(connection)
@@ -93,8 +100,18 @@ def versions(root: Path) -> list[Path]:
     return sorted(root.glob("recommendations-*.duckdb"))
 
 
+def check(path: Path) -> None:
+    """Read a published file whole, as DuckDB finds a damaged block only then; raises `CorruptState`."""
+    with reader(path) as connection:
+        for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            connection.execute(f'SELECT count(*) FROM "{table}" AS whole WHERE hash(whole) = 0').fetchall()
+
+
 def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
-    """Flip back to the file before the current one, or to that of run `to`; returns the runs (from, to)."""
+    """Flip back to the file before the current one, or to that of run `to`; returns the runs (from, to).
+
+    Raises `NotFound`, and `CorruptState` where that file is damaged.
+    """
     now = current(link)
     if now is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
@@ -102,14 +119,18 @@ def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
     if not earlier:
         wanted = f"of run {to}" if to else "before the current one"
         raise NotFound(f"no published file {wanted} is kept", hint="publish.keep_files says how many are")
+    check(earlier[-1])
     atomic.flip(link, earlier[-1])
     return run_id_of(now), run_id_of(earlier[-1])
 
 
 def prune(root: Path, link: Path, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` published files and the current one; readers that hold one keep it."""
+    """Remove all but the newest `keep` published files and the current one, and of those put aside all but the newest.
+
+    Readers that hold one keep it.
+    """
     now = current(link)
-    old = [path for path in versions(root)[:-keep] if path != now]
+    old = [path for path in versions(root)[:-keep] if path != now] + sorted(root.glob("*.aside-*"))[:-1]
     for path in old:
         atomic.remove(path)
     return old
@@ -301,13 +322,16 @@ def _nothing_beside(draft: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path, draft: Path, needed: int) -> Iterator[None]:
     try:
         yield
-    except duckdb.IOException as error:
-        raise DiskFailed(f"cannot build {path}: {_first_line(error)}", hint="free space and permissions") from error
     except duckdb.ConstraintException as error:
         raise AuditFailed(f"{_first_line(error)}; nothing was published") from error
+    except _DISK as error:
+        if any(os.strerror(number) in str(error) for number in atomic.FULL):
+            raise atomic.full(path, _first_line(error), max(needed, atomic.size(draft))) from error
+        hint = "free space, permissions and the disk's health"
+        raise DiskFailed(f"cannot build {path}: {_first_line(error)}", hint=hint, path=path) from error
 
 
 def _is_damage(error: duckdb.Error) -> bool:

@@ -146,18 +146,19 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_p
     (tmp_path / "file").write_text("old")
     script = f"""
 import resource, signal
-from storage.errors import DiskFailed
+from storage.errors import DiskFull
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     with atomic.new_file(Path({str(tmp_path)!r}) / "file") as draft:
         draft.write_bytes(bytes(2000))
-except DiskFailed as error:
-    print(error)
+except DiskFull as error:
+    print(error.kind, error.where["needed_bytes"], error.where["free_bytes"] > 0, error)
 """
     with child(script) as process:
         assert process.stdout is not None
-        assert process.stdout.read() == f"cannot write {tmp_path}/file: File too large\n"
+        said = process.stdout.read()
+    assert said.startswith(f"E_DISK_FULL 1000 True no room for {tmp_path}/file: File too large; at least 1,000 bytes")
     assert (tmp_path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -460,7 +460,7 @@ def test_a_disk_that_fills_up_while_building_changes_nothing(tmp_path: Path) -> 
     full = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     with publisher(tmp_path, 1, 2, full + "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n") as process:
         _, complaint = process.communicate()
-    assert "DiskFailed: cannot build" in complaint
+    assert "DiskFull: no room for" in complaint
     assert "recommendations-r001.duckdb" in complaint
     assert os.listdir(tmp_path / "published") == ["recommendations-r000.duckdb"]
     assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r000",)]
