@@ -5,6 +5,7 @@ stdout is the result, stderr the log. Nothing here imports TensorFlow, DuckDB or
 
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -38,6 +39,14 @@ class AsOf(click.ParamType[str]):
         if day is None or not date(1900, 1, 1) <= day <= datetime.now(UTC).date() + timedelta(days=1):
             self.fail(f"{value!r} is not a date up to today: YYYY-MM-DD, today or yesterday", param, ctx)
         return str(value)
+
+
+class Amount(click.FloatRange):
+    """A number in a range: neither nan, which no bound keeps out, nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value!r} is not a number", param, ctx)
 
 
 class Instant(click.ParamType[datetime]):

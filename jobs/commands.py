@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
-from jobs.cli import COMMON, Answer, AsOf, Duration, Instant, Job, config_of, day_of, settings_of
+from jobs.cli import COMMON, Amount, Answer, AsOf, Duration, Instant, Job, config_of, day_of, settings_of
 
 DATE = click.option(
     "--date",
@@ -17,7 +17,7 @@ DATE = click.option(
     show_default=True,
     help="Use ratings up to the end of this date.",
 )
-WAIT = click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another run to end.")
+WAIT = click.option("--wait", type=Amount(0), default=0.0, help="Seconds to wait for another run to end.")
 
 
 SEED = click.option("--seed", type=int, help="Seed of the training.")

@@ -4,21 +4,19 @@ from pathlib import Path
 
 import click
 
-from jobs.cli import Answer, AsOf, Job, day_of, settings_of
+from jobs.cli import Amount, Answer, AsOf, Job, day_of, settings_of
 
 
 @click.command(cls=Job)
 @click.option("--model", help="The recipe to start from: default, basic, tuned.  [default: the configured model]")
 @click.option("--trials", type=click.IntRange(1), help="Trials in all, those of earlier calls included.  [default: 30]")
-@click.option(
-    "--timeout-minutes", "minutes", type=click.FloatRange(0, min_open=True), help="Begin no trial after this."
-)
+@click.option("--timeout-minutes", "minutes", type=Amount(0, min_open=True), help="Begin no trial after this.")
 @click.option("--study", help="The study's name.  [default: MODEL-SPLIT]")
 @click.option("--split", type=click.Choice(["newest", "time-range", "random"]), default="newest", show_default=True)
 @click.option("--preset", type=click.Choice(["article-learning-rate"]), help="A fixed grid in place of a search.")
 @click.option("--only", multiple=True, metavar="NAME", help="Search this hyper-parameter; may be repeated.")
 @click.option("--seed", type=int, help="Seed of the trainings and of the search.")
-@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another run to end.")
+@click.option("--wait", type=Amount(0), default=0.0, help="Seconds to wait for another run to end.")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobs import configuration, exits
-from jobs.cli import Answer, Job, settings_of
+from jobs.cli import Amount, Answer, Job, settings_of
 
 
 @click.command(cls=Job)
@@ -21,8 +21,8 @@ def status(ctx: click.Context, max_age: str | None) -> Answer:
     from jobs import query, show
 
     try:
-        hours = float(max_age.removesuffix("h")) if max_age else None
-    except ValueError as error:
+        hours = Amount(0)(max_age.removesuffix("h")) if max_age else None
+    except click.BadParameter as error:
         raise click.BadParameter("expected hours, e.g. 28h", param_hint="--max-age") from error
     done = query.status(settings_of(ctx), hours)
     code = exits.INTEGRITY if done["damaged"] else exits.STALE if done["stale"] else exits.DONE
@@ -175,7 +175,7 @@ def export(ctx: click.Context, target: Path, form: Any, as_of: str | None) -> An
 @click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the SQL from a file; - is stdin.")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
 @click.option("--max-rows", type=click.IntRange(1), default=100_000, show_default=True)
-@click.option("--timeout", type=click.FloatRange(0.001), default=60.0, show_default=True, help="Seconds.")
+@click.option("--timeout", type=Amount(0.001), default=60.0, show_default=True, help="Seconds.")
 @click.pass_context
 def query_(ctx: click.Context, sql: str | None, file: Any, form: str, max_rows: int, timeout: float) -> Answer:
     """Run one SELECT on the published tables, read-only."""

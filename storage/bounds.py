@@ -5,7 +5,6 @@ size, and more than `FLOOR`, is no file of ratings.
 """
 
 import gzip
-import io
 from collections.abc import Collection
 from pathlib import Path
 
@@ -43,40 +42,28 @@ def read_parquet(path: Path, wanted: Collection[str]) -> pa.Table:
     claimed = rows * _VALUE + sum(max(chunk.total_uncompressed_size, chunk.num_values * _VALUE) for chunk in ours)
     _within(path, f"its {rows:,} rows", claimed, most)
     table = parquet.read_columns(path, source, [name for name in dict.fromkeys(names) if name in wanted])
-    columns = [
-        _decoded(path, name, column, most) for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
+    with parquet.readable(path):
+        columns = [_decoded(path, name, table.column(place), most) for place, name in enumerate(table.column_names)]
     return pa.table(columns, names=table.column_names)
 
 
 def read_csv(path: Path, threads: bool, parse: csv.ParseOptions, convert: csv.ConvertOptions) -> pa.Table:
     """The table in a CSV file, packed with gzip where its name says so; raises `InputLimit` and what Arrow raises."""
     options = {"read_options": csv.ReadOptions(use_threads=threads), "parse_options": parse, "convert_options": convert}
-    if path.suffix != ".gz":
-        table = csv.read_csv(path, **options)
-    else:
-        with gzip.open(path) as packed:
-            table = csv.read_csv(_Unpacked(path, packed), **options)
+    if path.suffix == ".gz":
+        _unpacks_within(path)
+    table = csv.read_csv(path, **options)
     _few_columns(path, table.num_columns)
     return table
 
 
-class _Unpacked(io.RawIOBase):
-    """What a packed file holds, up to what it may."""
-
-    def __init__(self, path: Path, packed: io.BufferedIOBase) -> None:
-        self._path, self._packed, self._bytes, self._most = path, packed, 0, allowed(path)
-
-    def readable(self) -> bool:
-        """It can be read."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes more."""
-        found = self._packed.read(size)
-        self._bytes += len(found)
-        _within(self._path, "it", self._bytes * _PARSED, self._most)
-        return found
+def _unpacks_within(path: Path) -> None:
+    """Unpack a file only to see how long it becomes: Arrow reads ahead, and takes the memory before it can be told to stop."""
+    size, most = 0, allowed(path)
+    with gzip.open(path) as packed:
+        while found := packed.read(2**20):
+            size += len(found)
+            _within(path, "it", size * _PARSED, most)
 
 
 def _few_columns(path: Path, columns: int) -> None:

@@ -8,6 +8,7 @@ header not counted.
 
 import glob
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
             return _parsed(path, wanted, threads=True)
         except pa.ArrowInvalid:
             return _parsed(path, wanted, threads=False)  # only then does Arrow say which line is at fault
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         line = re.search(r"Row #(\d+)", reason)
         row = int(line[1]) - 1 if line else None  # Arrow counts the header
@@ -205,12 +206,13 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Times as ISO 8601 writes them; without a zone they are UTC. Arrow's CSV reader leaves a mixture of both as text."""
     if not pc.all(pc.match_substring_regex(column, _WRITTEN["time"]), min_count=0).as_py():
         raise TypeError
-    whole = pc.replace_substring_regex(column, r"^(.{10})$", r"\1T00:00:00")
-    return (
-        pc.replace_substring_regex(whole, r"^(.{11}[0-9:.]+)$", r"\1Z")
-        .cast(pa.timestamp("ns", tz="UTC"))
-        .cast(UTC_TIME, safe=False)
-    )
+    for pattern, instead in (
+        (r"^(.{10})$", r"\1T00:00:00"),
+        (r"(\.[0-9]{6})[0-9]+", r"\1"),
+        (r"^(.{11}[0-9:.]+)$", r"\1Z"),
+    ):
+        column = pc.replace_substring_regex(column, pattern, instead)
+    return column.cast(UTC_TIME)
 
 
 def _since_1970(column: pa.ChunkedArray) -> pa.ChunkedArray:

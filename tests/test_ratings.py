@@ -141,6 +141,9 @@ def test_a_missing_column_says_which_setting_names_it(tmp_path: Path) -> None:
         ({"rating": [3.0, float("inf")]}, "rating is not finite", 2),
         ({"rating": [3.0, 5.5]}, "rating is above 5", 2),
         ({"rating": [0.0, 3.0]}, "rating is below 1", 1),
+        ({"rating": pa.array([1e300, 3.0], pa.float64())}, "rating is not finite", 1),
+        ({"rating": [3, 2_000_000]}, "rating is beyond 1,000,000", 2),
+        ({"rating": [3.0, -1e30]}, "rating is beyond 1,000,000", 2),
         ({"user_id": pa.array([None, 1], pa.int64())}, "user_id is null", 1),
         ({"rated_at": pa.array([MARCH, None], pa.timestamp("us", "UTC"))}, "rated_at is null", 2),
         ({"rated_at": pa.array([-(2**62), 10**15], pa.timestamp("us"))}, "rated_at is not in the years 1 to 9999", 1),
@@ -154,6 +157,77 @@ def test_an_unusable_row_is_named_or_counted(tmp_path: Path, columns: dict[str, 
     assert caught.value.where == {"path": str(path), "column": reason.split()[0], "row": row}
     tolerant = ratings.read(str(path), {}, before=None, limits=Limits(1, 5, max_rejected=0.5))
     assert (tolerant.table.num_rows, tolerant.rejected[0]["reason"]) == (1, reason)
+
+
+SECONDS = int(MARCH.timestamp())
+
+
+def cast(numbers: list[int], kind: pa.DataType) -> pa.Array:
+    return pa.array(numbers, pa.int64()).cast(kind)
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (cast([SECONDS] * 2, pa.timestamp("ms")), "before 1980 in 2 of 2 rows, .*were seconds stored as milliseconds"),
+        (cast([SECONDS * 1000] * 2, pa.timestamp("us", "UTC")), "before 1980 in 2 of 2 rows"),
+        (cast([SECONDS] * 2, pa.timestamp("ns")), "before 1980 in 2 of 2 rows"),
+        (pa.array([20_000, 20_001]), "before 1980 in 2 of 2 rows"),  # days
+        (pa.array([0, 0]), "before 1980 in 2 of 2 rows"),
+        (pa.array(["1970-01-01", "1970-01-01T00:00:00Z"]), "before 1980 in 2 of 2 rows"),
+        (
+            cast([SECONDS * 1000] * 2, pa.timestamp("s")),
+            "after 2099 in 2 of 2 rows, .*were milliseconds stored as seconds",
+        ),
+        (cast([SECONDS * 1000] * 2, pa.timestamp("ms")).cast(pa.int64()), None),
+        (cast([SECONDS * 10**6] * 2, pa.timestamp("s")), "out of bounds|would"),
+        (cast([SECONDS * 10**6] * 2, pa.timestamp("ms")), "after 2099 in 2 of 2 rows"),
+        (pa.array(["2262-04-12", "2300-01-01"]), "after 2099 in 2 of 2 rows"),
+        (pa.array(["9999-12-31"] * 2), "after 2099 in 2 of 2 rows"),
+        (pa.array([2**63 - 1] * 2), "after 2099 in 2 of 2 rows"),
+    ],
+)
+@pytest.mark.parametrize("before", [None, MARCH + timedelta(days=1)])
+@pytest.mark.faults("B2.18")
+def test_times_in_another_unit_than_they_say_are_refused(
+    tmp_path: Path, array: pa.Array, found: str | None, before: datetime | None
+) -> None:
+    path = write(tmp_path / "a.parquet", rated_at=array)
+    write(tmp_path / "good.parquet")
+    if found is None:
+        assert ratings.read(str(path), {}, before=before).table["rated_at"].to_pylist() == [MARCH] * 2
+        return
+    with pytest.raises(InvalidInput, match=f"a.parquet: column 'rated_at' is .*{found}") as refused:
+        ratings.read(str(tmp_path), {}, before=before)
+    assert refused.value.where == {"path": str(path), "column": "rated_at"}
+
+
+@pytest.mark.faults("B2.18")
+def test_a_single_impossible_time_among_good_ones_is_no_reason_to_refuse_the_file(tmp_path: Path) -> None:
+    epoch, far = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+    times = pa.array([at.isoformat() for at in (epoch, MARCH, MARCH, far)])
+    path = write(tmp_path / "a.parquet", user_id=[1, 2, 3, 4], movie_id=[5] * 4, rating=[3.0] * 4, rated_at=times)
+    assert ratings.read(str(path), {}, before=MARCH + timedelta(days=1)).table.num_rows == 3
+
+
+@pytest.mark.faults("B2.18", "B2.6")
+def test_the_future_does_not_make_times_of_the_past_possible(tmp_path: Path) -> None:
+    for rows in (2, 50):
+        times = cast([SECONDS] * 2, pa.timestamp("ms")).cast(pa.timestamp("us", "UTC")).to_pylist()
+        times += [MARCH + timedelta(days=3)] * (rows - 2)
+        one = {"user_id": list(range(rows)), "movie_id": [5] * rows, "rating": [3.0] * rows}
+        write(tmp_path / "a.parquet", rated_at=pa.array(times, pa.timestamp("us", "UTC")), **one)
+        with pytest.raises(InvalidInput, match="before 1980 in 2 of 2 rows"):
+            ratings.read(str(tmp_path), {}, before=MARCH)
+
+
+def test_a_column_that_stands_twice_in_parquet_is_refused(tmp_path: Path) -> None:
+    table = pa.table(
+        [["a"], ["b"], [5], [3.0], [MARCH]], names=["user_id", "user_id", "movie_id", "rating", "rated_at"]
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InvalidInput, match="more than one column 'user_id'"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>404</html>", b"PAR1" + b"\0" * 500])
