@@ -44,7 +44,7 @@ def _run_options(command: Any) -> Any:
         *FORCE,
         click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
         click.option("--top-n", type=int, help="Movies per user."),
-        click.option("--batch-size", type=int, help="Users scored at once; never changes the result."),
+        click.option("--batch-size", type=int, help="Users scored at once; never changes a list."),
         click.option("--include-seen", is_flag=True, default=None, help="Recommend rated movies, too."),
         SEED,
         click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),

@@ -101,7 +101,7 @@ class Score:
     include_seen: bool = False
     """Recommend movies that the user has rated, too."""
     batch_size: int = 0
-    """Users scored at once; 0: as many as fit, on a CPU no more than it is fastest with. It never changes a result."""
+    """Users scored at once; 0: as many as fit, on a CPU no more than it is fastest with. It never changes a list."""
     exact: bool = True
     """Score every user against every movie. false: a model that is no product of factors, as those of the article, is screened
     where that is tried and found good on the night itself (docs/architecture.md): many times faster, and lists may differ."""

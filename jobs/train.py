@@ -40,6 +40,9 @@ def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, 
     with journal.step("train") as step:
         step.rows = night.ratings.num_rows
         model = models.find(settings.models, key)
+        if model is not None and force is not None and not models.is_intact(settings.models, model.version):
+            logger.warning("model.damaged", extra={"version": model.version, "instead": "it is trained again"})
+            model = None
         if model is None:
             model = _train(night, settings, run, recipe, key)
         else:

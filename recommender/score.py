@@ -34,6 +34,9 @@ _WORTH = 2
 _RECALL = 0.999
 """Share of the movies of exact lists that a screen must find."""
 
+_EXHAUSTED = (tf.errors.ResourceExhaustedError, MemoryError)
+"""What TensorFlow raises, and NumPy and Arrow, where memory is refused."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -111,14 +114,14 @@ def top_n(
     if not exact and not ready.model.factored:
         try:
             scorer.try_screen(on_screen)
-        except tf.errors.ResourceExhaustedError:  # the screen is made from more users than may fit: do without
+        except _EXHAUSTED:  # the screen is made from more users than may fit: do without
             on_screen(Screening(0, 0, 0.0, 0.0, used=False))
     start = 0
     while start < len(seen.users):
         stop = min(start + size, len(seen.users))
         try:
             block = scorer.block(start, stop)
-        except tf.errors.ResourceExhaustedError as error:
+        except _EXHAUSTED as error:
             if size == GROUP:
                 raise OutOfMemory(size, len(candidates)) from error
             size = max(GROUP, size // 2 // GROUP * GROUP)

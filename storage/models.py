@@ -41,13 +41,15 @@ class Model:
 
 
 def save(root: Path, version: str, manifest: Mapping[str, Any], weights: Arrays, ids: Mapping[str, pa.Array]) -> Model:
-    """Store a version, whole or not at all; one of the same name that is already there is kept.
+    """Store a version, whole or not at all; one of the same name that is already there is kept, unless it is damaged.
 
     The digest covers weights, vocabularies and recipe, and is the same for the same training.
     """
     target = root / version
     if target.exists():
-        return load(root, version)
+        if is_intact(root, version):
+            return load(root, version)
+        atomic.remove(target)
     with atomic.new_folder(target) as draft:
         with (draft / "weights.npz").open("wb") as file:
             np.savez(file, allow_pickle=False, **weights)
@@ -103,6 +105,15 @@ def contents(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, pa.Array]
     if digest(model.manifest["recipe"], weights, ids) != model.manifest["digest"]:
         raise CorruptState(f"the digest of model {model.version} is not that of its contents", hint=_OTHER)
     return weights, ids
+
+
+def is_intact(root: Path, version: str) -> bool:
+    """Whether a version is what was stored, looked at in full."""
+    try:
+        contents(load(root, version))
+    except CorruptState:
+        return False
+    return True
 
 
 def versions(root: Path) -> list[Model]:
