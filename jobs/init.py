@@ -37,7 +37,7 @@ top_n = 50                     # movies per user
 
 [gate]                         # lists beyond these limits are not published (docs/operations.md): exit 4
 max_churn = 0.95               # share of the published lists that may change in a night
-max_same_first = 0.95          # share of users whose lists may begin with one movie
+max_same_list = 0.5            # share of users who may have one and the same list
 
 [publish]
 retention_dates = 14           # dates kept in the published file

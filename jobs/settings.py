@@ -69,8 +69,8 @@ class Gate:
     """Smallest share of the candidates (of the places in all lists, where these are fewer) that stand in some list."""
     max_same_list: float = 0.5
     """Largest share of users who have one and the same list."""
-    max_same_first: float = 0.95
-    """Largest share of users whose list begins with one and the same movie."""
+    max_same_first: float = 1.0
+    """Largest share of users whose list begins with one and the same movie; with the article's models it is close to 1."""
     max_churn: float = 0.95
     """Largest share of the movies in the lists of the newest published date that may leave them."""
     min_movies: float = 0.5

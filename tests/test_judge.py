@@ -1,17 +1,24 @@
 """The verdict on a candidate: beside the baselines, and beside the recipe of the champion."""
 
 import dataclasses
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import small
 from conftest import LAST, world_in
 
+from jobs import inputs
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
-from recommender import gate
+from recommender import gate, split
+from recommender import train as training
+from recommender.errors import GateRefused
 from storage import models
+from storage.catalogue import Catalogue
 
 
 def test_lists_are_worse_only_where_chance_does_not_explain_it() -> None:
@@ -84,6 +91,58 @@ def test_fewer_epochs_are_another_recipe_and_going_back_crowns_what_is_used_agai
 def champion_of(settings: Settings) -> str | None:
     found = models.champion(settings.models)
     return found and found.version
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B3.16")
+def test_verdicts_on_ten_seeds_do_not_go_round_in_a_circle(settings: Settings) -> None:
+    """Else each would be refused beside one and replace another, and they would take turns as the champion."""
+    ratings = inputs.read(settings, None).ratings
+    cut = split.newest(ratings, settings.gate.holdout)
+    stars = [
+        training.train(cut.train, settings.recipe.changed(seed=seed, epochs=20))
+        .ready(cut.train)
+        .predict(cut.validation)
+        for seed in range(10)
+    ]
+    assert len({predicted.tobytes() for predicted in stars}) == 10
+    worse = {
+        one: {other for other in range(10) if gate.compare_stars(stars[one], stars[other], cut.validation).worse}
+        for one in range(10)
+    }
+    assert sum(map(len, worse.values())) < 45  # most pairs are told apart by chance alone, and neither is refused
+    assert len(list(TopologicalSorter(worse).static_order())) == 10  # raises where there is a circle
+
+
+def loved_by_few() -> Catalogue:
+    """Everybody picks what everybody picks, and likes it; the few who meet another movie love it."""
+    rng = np.random.default_rng(0)
+    share = 1 / np.arange(1, 61) ** 1.2
+    rows = [(user, movie) for user in range(200) for movie in rng.choice(60, 12, replace=False, p=share / share.sum())]
+    order = rng.permutation(len(rows))
+    user, movie = np.array(rows)[order].T
+    at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=5) * np.arange(len(rows))
+    stars = np.where(movie < 15, 4.0, np.where(rng.random(len(rows)) < 0.9, 5.0, 1.0))
+    columns = {"user_id": user, "movie_id": movie, "rating": pa.array(stars, pa.float32())}
+    return Catalogue(pa.table(columns | {"rated_at": pa.array(at, pa.timestamp("us", "UTC"))}))
+
+
+@pytest.mark.faults("B3.2")
+def test_a_first_model_that_popularity_beats_is_published_with_a_warning_or_by_choice_refused(tmp_path: Path) -> None:
+    warned = world_in(tmp_path / "warned", loved_by_few(), model__epochs=20, gate__max_same_list=1)
+    record = nightly(warned, LAST)
+    (check,) = (row for row in record["checks"] if row["check_name"] == "popularity_ndcg@10")
+    assert (record["status"], check["verdict"], check["severity"]) == ("published", "warn", "warn")
+    assert check["value"] < check["baseline"]
+    blocked = world_in(
+        tmp_path / "blocked", loved_by_few(), model__epochs=20, gate__max_same_list=1, gate__lists="block"
+    )
+    with pytest.raises(GateRefused, match="is worse than popularity's"):
+        nightly(blocked, LAST)
+    assert not blocked.database.exists()
+    assert models.champion(blocked.models) is None
+    forced = nightly(blocked, LAST, Options(force="a start"))
+    assert (forced["status"], champion_of(blocked)) == ("published", forced["model_version"])
 
 
 @pytest.mark.faults("B3.2")

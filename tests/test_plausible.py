@@ -48,7 +48,8 @@ def made(
 
 @pytest.fixture
 def gated(settings: Settings) -> Settings:
-    return replace(settings, score=replace(settings.score, top_n=TOP))
+    gate = replace(settings.gate, max_same_first=0.95)
+    return replace(settings, score=replace(settings.score, top_n=TOP), gate=gate)
 
 
 def verdicts(found: list[dict[str, Any]]) -> dict[str, str]:

@@ -214,6 +214,19 @@ def test_a_step_during_which_the_clock_is_set_back_took_the_time_that_it_took(
     assert 0.01 <= step["seconds"] < 5
 
 
+@pytest.mark.faults("B4.13")
+def test_what_was_published_too_long_ago_is_stale(
+    settings: Settings, recjob: Recjob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.run.datetime", Clock)
+    monkeypatch.setattr(Clock, "ahead", timedelta(hours=-28.5))
+    nightly(settings, LAST)
+    for age, stale in (("28h", True), ("29h", False)):
+        done = recjob("status", "--max-age", age, "--json")
+        assert (done.returncode, document(done)["stale"]) == (exits.STALE if stale else exits.DONE, stale)
+    assert "STALE" in recjob("status", "--max-age", "28h").stdout
+
+
 def test_an_id_comes_after_the_newest_and_is_of_now_where_that_is_later() -> None:
     future = f"{datetime.now(UTC) + timedelta(days=3):%Y%m%dT%H%M%S}999Z-ffffff"
     assert run.new_run(LAST, "UTC", after=future).id > future
