@@ -19,6 +19,7 @@ import click
 
 from jobs import configuration, exits, log, signals
 from jobs.settings import Settings
+from storage import state
 
 Answer = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, int]
 """The document for --json, the text for people, and an exit code where it is not 0."""
@@ -129,9 +130,11 @@ class Job(click.Command):
 
 
 def settings_of(ctx: click.Context, flags: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of this call; `flags` are dotted keys, None where a flag was not given."""
+    """The settings of this call; `flags` are dotted keys, None where a flag was not given. The state folder is checked."""
     given = ctx.find_root().obj
-    return configuration.load(config_of(ctx), os.environ, {"state_dir": given["state_dir"], **(flags or {})})
+    settings = configuration.load(config_of(ctx), os.environ, {"state_dir": given["state_dir"], **(flags or {})})
+    state.check(settings.state_dir)
+    return settings
 
 
 def config_of(ctx: click.Context) -> Path | None:

@@ -228,11 +228,10 @@ def backfill(ctx: click.Context, first: str, last: str, only: str, dry_run: bool
 @click.pass_context
 def rollback(ctx: click.Context, to: str | None, wait: float) -> Answer:
     """Show readers an earlier published file; what is taken back is not published again."""
-    from jobs import publish, show
-    from storage import atomic
+    from jobs import publish, show, state
 
     settings = settings_of(ctx)
-    with atomic.lock(settings.lock, wait, "rollback"):
+    with state.held(settings, wait, "rollback"):
         done = publish.rollback(settings, to)
     return done, show.facts(done)
 

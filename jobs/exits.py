@@ -22,6 +22,7 @@ CODES: dict[type[Exception], int] = {
     storage.NoPermission: RESOURCES,
     storage.CorruptState: INTEGRITY,
     storage.AuditFailed: INTEGRITY,
+    storage.StateVersion: INTEGRITY,
     storage.NotFound: NOT_FOUND,
     storage.QueryRefused: USAGE,
     recommender.RecommenderError: BUG,

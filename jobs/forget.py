@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import state
 from jobs.settings import Settings
 from storage import atomic, forgotten, lake, models, rebuild, runs, tabular
 from storage.errors import CorruptState, StorageError
 from storage.forgotten import Forgotten
 from storage.models import Model
-from storage.rebuild import RunFacts
 
 logger = logging.getLogger(__name__)
 _REPLACED = "[forgotten]"
@@ -31,7 +31,7 @@ def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[st
     receipt with counts, which names no id. Raises `Busy`; `CorruptState` where something cannot be read, and so not cleared.
     """
     began = time.perf_counter()
-    with atomic.lock(settings.lock, wait, "forget"):
+    with state.held(settings, wait, "forget"):
         listed = forgotten.load(settings.state_dir).adding(ids)
         forgotten.save(settings.state_dir, listed)
         journal = _journal(settings, ids)
@@ -51,7 +51,7 @@ def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[st
 
 def let_in(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[str, Any]:
     """Take users off the list of who is kept out; what was erased stays erased."""
-    with atomic.lock(settings.lock, wait, "forget"):
+    with state.held(settings, wait, "forget"):
         listed = forgotten.load(settings.state_dir)
         fewer = listed.letting_in(ids) if listed.hashes else listed
         forgotten.save(settings.state_dir, fewer)
@@ -71,7 +71,7 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
         atomic.remove(path)
     try:
         staged = [removed for partition in runs.every(settings.runs) if (removed := runs.remove(partition, listed))]
-        published = rebuild.remove(settings.published, settings.database, listed, run_facts(settings))
+        published = rebuild.remove(settings.published, settings.database, listed, state.run_facts(settings))
         known = [model for model in models.versions(settings.models) if _rewritten(settings, model, listed)]
         collected = lake.remove(settings.lake, listed)
     except CorruptState as error:
@@ -85,19 +85,6 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
         "lake": dict(zip(("files", "rows"), collected, strict=True)),
         "caches": {"files": len(caches)},
     }
-
-
-def run_facts(settings: Settings) -> dict[str, RunFacts]:
-    """What the journal says of each run, with the digest of its lists as they are staged now."""
-    digests = {partition.run_id: partition.record["output_digest"] for partition in runs.every(settings.runs)}
-    facts = {}
-    for path in sorted(settings.journal.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        run_id, digest = record["run_id"], record.get("output_digest")
-        if run_id in digests and digests[run_id] != digest:
-            atomic.write_json(path, record | {"output_digest": digests[run_id]})
-        facts[run_id] = RunFacts(record.get("error_message"), digests.get(run_id, digest), run_id in digests)
-    return facts
 
 
 def _rewritten(settings: Settings, model: Model, listed: Forgotten) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import state
 from jobs.settings import Settings
 from recommender import schema
 from storage import atomic, forgotten, lake, sources
@@ -39,7 +40,7 @@ def append(settings: Settings, source: str, catalogue: Catalogue, began: float, 
     conformed = conform(catalogue)
     if not conformed.ratings.num_rows:
         raise NoRatings(f"{source} has no ratings", hint="is it the right file?")
-    with atomic.lock(settings.lock, wait, f"ingest of {source}"):
+    with state.held(settings, wait, f"ingest of {source}"):
         atomic.sweep(settings.lake)
         done = lake.append(settings.lake, _without_forgotten(settings, conformed))
     rated = conformed.ratings["rated_at"]

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, expected, forget, inputs, publish, signals, space
+from jobs import configuration, exits, expected, forget, inputs, publish, signals, space, state
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -51,7 +51,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
     The same inputs again are nothing to do. Whatever is raised, readers see what they saw before.
     """
     run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
-    with atomic.lock(settings.lock, options.wait, run.id), _recorded(settings, run) as journal:
+    with state.held(settings, options.wait, run.id), _recorded(settings, run) as journal:
         _clean(settings)
         visible = options.until in ("publish", "prune")
         rebuild = visible and publish.mend(settings)

@@ -9,9 +9,10 @@ StorageError
 ├── Busy                another run holds the lock
 ├── DiskFailed          the disk reports an error
 │   ├── DiskFull          no room, now or foreseen
-│   └── NoPermission      the state folder is read-only, or somebody else's
+│   └── NoPermission      the state folder is read-only, somebody else's, or open to everybody
 ├── CorruptState        recjob's own files do not pass their integrity check
-│   └── AuditFailed       a published file that was built breaks a rule of the tables
+│   ├── AuditFailed       a published file that was built breaks a rule of the tables
+│   └── StateVersion      the state folder was written by a newer recjob
 ├── NotFound            no such run, model, date or user
 └── QueryRefused        not exactly one SELECT, or over a limit
 """
@@ -81,7 +82,7 @@ class DiskFull(DiskFailed):
 
 
 class NoPermission(DiskFailed):
-    """A folder or file of recjob's own cannot be written by this user."""
+    """A folder or file of recjob's own cannot be written by this user, or can be by everybody."""
 
     kind = "E_PERMISSION"
 
@@ -96,6 +97,12 @@ class AuditFailed(CorruptState):
     """The built file breaks a rule of the tables; it was not published."""
 
     kind = "E_AUDIT"
+
+
+class StateVersion(CorruptState):
+    """The state folder, or a file in it, was written by a newer recjob; nothing was changed."""
+
+    kind = "E_STATE_VERSION"
 
 
 class NotFound(StorageError):

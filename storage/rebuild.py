@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from storage import atomic, warehouse
-from storage.errors import CorruptState
+from storage.errors import CorruptState, StateVersion
 from storage.forgotten import Forgotten
 
 _PER_USER = ("recommendations", "user_status")
@@ -41,8 +41,14 @@ def remove(root: Path, link: Path, listed: Forgotten, runs: Mapping[str, RunFact
 
 
 def migrate(root: Path, link: Path, runs: Mapping[str, RunFacts]) -> int:
-    """Rebuild each published file that was written by an older recjob; returns how many. Raises as `remove` does."""
-    older = [path for path in warehouse.versions(root) if schema_version(path) < warehouse.SCHEMA_VERSION]
+    """Rebuild each published file that was written by an older recjob; returns how many.
+
+    Raises `StateVersion` where a newer one has written a file, and as `remove` does.
+    """
+    found = {path: schema_version(path) for path in warehouse.versions(root)}
+    if newer := [path for path, number in found.items() if number > warehouse.SCHEMA_VERSION]:
+        raise StateVersion(f"{newer[0]} was written by a newer recjob", hint="use that, or remove the file")
+    older = [path for path, number in found.items() if number < warehouse.SCHEMA_VERSION]
     _replace(root, link, older, Forgotten(), runs)
     return len(older)
 

@@ -1,0 +1,48 @@
+"""The state folder, held by one run at a time, and of this version."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+from jobs.settings import Settings
+from storage import atomic, rebuild, runs, state
+from storage.rebuild import RunFacts
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(settings: Settings, wait: float, holder: str) -> Iterator[None]:
+    """Hold the lock of the state folder, which an older recjob may have written: then it is first brought to this version.
+
+    Raises `Busy`; `StateVersion` where a newer one has written it, and then nothing was touched; `NoPermission`.
+    """
+    state.check(settings.state_dir)
+    with atomic.lock(settings.lock, wait, holder):
+        noted = state.check(settings.state_dir)
+        if os.geteuid() == 0 and (noted == 0 or settings.state_dir.stat().st_uid != 0):
+            logger.warning(
+                "run.as_root", extra={"why": "a user of its own needs none of these rights, and owns what it writes"}
+            )
+        if noted < state.VERSION:
+            rebuilt = rebuild.migrate(settings.published, settings.database, run_facts(settings))
+            state.note(settings.state_dir, version("recjob"))
+            if rebuilt:
+                logger.info("state.migrated", extra={"published_files": rebuilt, "state_version": state.VERSION})
+        yield
+
+
+def run_facts(settings: Settings) -> dict[str, RunFacts]:
+    """What the journal says of each run, with the digest of its lists as they are staged now."""
+    digests = {partition.run_id: partition.record["output_digest"] for partition in runs.every(settings.runs)}
+    facts = {}
+    for path in sorted(settings.journal.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run_id, digest = record["run_id"], record.get("output_digest")
+        if run_id in digests and digests[run_id] != digest:
+            atomic.write_json(path, record | {"output_digest": digests[run_id]})
+        facts[run_id] = RunFacts(record.get("error_message"), digests.get(run_id, digest), run_id in digests)
+    return facts
