@@ -105,6 +105,9 @@ COMMON: list[Callable[[Any], Any]] = [
 ]
 
 
+WAIT = click.option("--wait", type=Amount(0), default=0.0, help="Seconds to wait for another run to end.")
+
+
 class Job(click.Command):
     """A command with the common options: it returns an `Answer`, or raises what `exits` knows."""
 

@@ -1,5 +1,6 @@
 """The commands that work: each names its options and calls its job. Jobs are imported inside, so that `--help` is quick."""
 
+from datetime import date
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
-from jobs.cli import COMMON, Amount, Answer, AsOf, Duration, Instant, Job, config_of, day_of, settings_of
+from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, day_of, settings_of
+from jobs.settings import Settings
 
 DATE = click.option(
     "--date",
@@ -17,7 +19,6 @@ DATE = click.option(
     show_default=True,
     help="Use ratings up to the end of this date.",
 )
-WAIT = click.option("--wait", type=Amount(0), default=0.0, help="Seconds to wait for another run to end.")
 
 
 SEED = click.option("--seed", type=int, help="Seed of the training.")
@@ -127,7 +128,15 @@ def ingest(
 
 def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -> Answer:
     from jobs import show
-    from jobs.nightly import Options, nightly
+    from jobs.nightly import nightly
+
+    record = nightly(*_chosen(ctx, until, word, options))
+    return record, show.run(record)
+
+
+def _chosen(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -> tuple[Settings, date, Any]:
+    """What was asked for with the options of a night, as its job takes it."""
+    from jobs.nightly import Options
     from jobs.progress import Progress
 
     keys = {
@@ -143,8 +152,7 @@ def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -
     signals.end_after(options.pop("timeout", None) or 0)
     progress = Progress.on_terminal(ctx.find_root().obj["quiet"])
     chosen = Options(until=until, force=reason if force else None, progress=progress, **options)  # type: ignore[arg-type]
-    record = nightly(settings, day_of(word, settings), chosen)
-    return record, show.run(record)
+    return settings, day_of(word, settings), chosen
 
 
 @recjob.command(cls=Job)
@@ -192,6 +200,18 @@ def nightly(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 
 
 @recjob.command(cls=Job)
+@DATE
+@_run_options
+@click.pass_context
+def plan(ctx: click.Context, /, word: str, **options: Any) -> Answer:
+    """Stage the lists of a date, and say how they differ from those that readers see; `score` publishes them."""
+    from jobs import compare, show
+
+    done = compare.plan(*_chosen(ctx, "stage", word, options))
+    return done, f"{show.run(done['run'])}\n\n{show.difference(done['difference'])}"
+
+
+@recjob.command(cls=Job)
 @click.option("--from", "first", type=AsOf(), required=True, help="First date.")
 @click.option("--to", "last", type=AsOf(), required=True, help="Last date.")
 @click.option("--only", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True)
@@ -220,49 +240,6 @@ def backfill(ctx: click.Context, first: str, last: str, only: str, dry_run: bool
         show.table(["as of", "status", "run"], rows) if rows else "nothing to do",
         exits.PARTIAL if done["failed"] else exits.DONE,
     )
-
-
-@recjob.command(cls=Job)
-@click.option("--to", help="The run whose file to go back to.  [default: the one before]")
-@WAIT
-@click.pass_context
-def rollback(ctx: click.Context, to: str | None, wait: float) -> Answer:
-    """Show readers an earlier published file; what is taken back is not published again."""
-    from jobs import publish, show, state
-
-    settings = settings_of(ctx)
-    with state.held(settings, wait, "rollback"):
-        done = publish.rollback(settings, to)
-    return done, show.facts(done)
-
-
-@recjob.group()
-def schedule() -> None:
-    """Run nights by the clock, or see when they are due."""
-
-
-@schedule.command("run", cls=Job)
-@click.pass_context
-def schedule_run(ctx: click.Context) -> Answer:
-    """Stay and run each night in a process of its own, until SIGTERM or Ctrl-C."""
-    from jobs import schedule as job
-
-    number = job.run(settings_of(ctx), config_of(ctx))
-    return {"stopped_by": number}, "stopped", 128 + number if number else exits.DONE
-
-
-@schedule.command("next", cls=Job)
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True)
-@click.pass_context
-def schedule_next(ctx: click.Context, count: int) -> Answer:
-    """Show the next fire times, with their offsets, and the dates they are for."""
-    from jobs import schedule as job
-    from jobs import show
-
-    done = job.upcoming(settings_of(ctx), count)
-    rows = [(time["at"], time["utc"], time["as_of_date"]) for time in done["next"]]
-    warning = f"\nwarning: {done['warning']}" if done["warning"] else ""
-    return done, show.table([f"at ({done['timezone']})", "UTC", "as of"], rows) + warning
 
 
 @recjob.command(cls=Job)

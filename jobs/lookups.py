@@ -71,6 +71,18 @@ def runs_show(ctx: click.Context, run_id: str) -> Answer:
     return record, show.run(record)
 
 
+@runs.command("diff", cls=Job)
+@click.argument("one")
+@click.argument("other")
+@click.pass_context
+def runs_diff(ctx: click.Context, one: str, other: str) -> Answer:
+    """Say how the lists of run OTHER differ from those of run ONE: users, places, movies in more or fewer lists."""
+    from jobs import compare, show
+
+    done = compare.diff(settings_of(ctx), one, other)
+    return done, show.difference(done)
+
+
 @click.group()
 def models() -> None:
     """The model registry."""

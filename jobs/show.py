@@ -89,6 +89,26 @@ def explanation(document: dict[str, Any]) -> str:
     return f"{head}\n\n{table(['rank', 'title', 'predicted', *names, 'near to'], rows)}"
 
 
+def difference(document: dict[str, Any]) -> str:
+    """How the lists of two runs differ."""
+    if document["one"] is None:
+        return f"run {document['other']}: nothing is published to compare it with"
+    both = document["users_in_both"]
+    told = {
+        "runs": f"{document['one']} and {document['other']}",
+        "users": f"{both} in both, {document['users_only_in_one']} left, {document['users_only_in_other']} new",
+        "lists": f"{both - document['same_lists']} of {both} differ",
+        "places": f"{document['entered']:.1%} hold another movie, {document['moved']:.1%} one from another place",
+    }
+    if document["looked_at"] < 1:
+        told["counted"] = f"among {document['looked_at']:.1%} of the users"
+    changes = [
+        (row["title"] or row["movie_id"], row["before"], row["after"], f"{row['gained']:+d}")
+        for row in (*document["more"], *document["fewer"][::-1])
+    ]
+    return f"{facts(told)}\n\n{table(['movie', 'lists before', 'after', 'change'], changes)}"
+
+
 def status(document: dict[str, Any]) -> str:
     """What is published, what runs, how the newest runs ended."""
     if document["damaged"]:

@@ -1,10 +1,11 @@
-"""The commands that look after what recjob keeps."""
+"""The commands that look after what recjob keeps and when it runs."""
 
 from typing import Any
 
 import click
 
-from jobs.cli import Answer, Job, settings_of
+from jobs import exits
+from jobs.cli import WAIT, Answer, Job, config_of, settings_of
 
 
 @click.command(cls=Job)
@@ -13,7 +14,7 @@ from jobs.cli import Answer, Job, settings_of
     "--file", type=click.File(encoding="utf-8"), help="Ids, one a line; - is stdin, so that no shell keeps them."
 )
 @click.option("--let-in", is_flag=True, help="Only take them off the list of who is kept out.")
-@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another run to end.")
+@WAIT
 @click.pass_context
 def forget(ctx: click.Context, users: tuple[str, ...], file: Any, let_in: bool, wait: float) -> Answer:
     """Erase people from everything recjob keeps, and keep them out of later nights; prints a receipt.
@@ -31,4 +32,47 @@ def forget(ctx: click.Context, users: tuple[str, ...], file: Any, let_in: bool, 
     return done, show.facts(done) if let_in else show.receipt(done)
 
 
-UPKEEP = (forget,)
+@click.command(cls=Job)
+@click.option("--to", help="The run whose file to go back to.  [default: the one before]")
+@WAIT
+@click.pass_context
+def rollback(ctx: click.Context, to: str | None, wait: float) -> Answer:
+    """Show readers an earlier published file; what is taken back is not published again."""
+    from jobs import publish, show, state
+
+    settings = settings_of(ctx)
+    with state.held(settings, wait, "rollback"):
+        done = publish.rollback(settings, to)
+    return done, show.facts(done)
+
+
+@click.group()
+def schedule() -> None:
+    """Run nights by the clock, or see when they are due."""
+
+
+@schedule.command("run", cls=Job)
+@click.pass_context
+def schedule_run(ctx: click.Context) -> Answer:
+    """Stay and run each night in a process of its own, until SIGTERM or Ctrl-C."""
+    from jobs import schedule as job
+
+    number = job.run(settings_of(ctx), config_of(ctx))
+    return {"stopped_by": number}, "stopped", 128 + number if number else exits.DONE
+
+
+@schedule.command("next", cls=Job)
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=5, show_default=True)
+@click.pass_context
+def schedule_next(ctx: click.Context, count: int) -> Answer:
+    """Show the next fire times, with their offsets, and the dates they are for."""
+    from jobs import schedule as job
+    from jobs import show
+
+    done = job.upcoming(settings_of(ctx), count)
+    rows = [(time["at"], time["utc"], time["as_of_date"]) for time in done["next"]]
+    warning = f"\nwarning: {done['warning']}" if done["warning"] else ""
+    return done, show.table([f"at ({done['timezone']})", "UTC", "as of"], rows) + warning
+
+
+UPKEEP = (rollback, forget, schedule)

@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 
 from storage import warehouse
+from storage.errors import NotFound
 from storage.runs import RunPartition
 
 _COMPARED = 50_000
@@ -52,3 +53,29 @@ def churn(partition: RunPartition, before: RunPartition, users: int) -> float | 
         query = warehouse.sql("checks/churn.sql")
         found = connection.execute(query, paths | {"every": users // _COMPARED + 1}).fetchall()[0][0]
     return None if found is None else float(found)
+
+
+def difference(one: RunPartition, other: RunPartition, movies: int = 10) -> dict[str, Any]:
+    """How the lists of `other` differ from those of `one`: users, shares of the places, and movies in more and in fewer lists.
+
+    Of many users only some are looked at, and counted; `looked_at` is their share. Raises `NotFound` where ids are of other
+    types.
+    """
+    if warehouse.id_types(one) != warehouse.id_types(other):
+        raise NotFound(
+            f"runs {one.run_id} and {other.run_id} have ids of different types",
+            hint="their lists have nothing in common",
+        )
+    every = int(other.record["rows"]["user_status"]) // _COMPARED + 1
+    paths = {"one": str(one.path("recommendations")), "other": str(other.path("recommendations"))}
+    with duckdb.connect() as connection:
+
+        def ask(query: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+            cursor = connection.execute(warehouse.sql(f"checks/{query}.sql"), paths | values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        (found,) = ask("difference", {"every": every})
+        gained = ask("gained", {"movies": str(other.path("movies"))})
+    more, fewer = [row for row in gained if row["gained"] > 0], [row for row in gained[::-1] if row["gained"] < 0]
+    return found | {"looked_at": 1 / every, "more": more[:movies], "fewer": fewer[:movies]}
