@@ -66,11 +66,16 @@ def traced(log: Path, calls: Sequence[str] = DISK) -> list[str]:
     ]
 
 
-def injected(fault: str, call: Call | str, when: str = "") -> list[str]:
-    """What to put before a command, so that `fault` (error=EIO, signal=KILL) meets that call of it."""
-    name, when = (call.name, str(call.number)) if isinstance(call, Call) else (call, when)
+def injected(fault: str, call: Call, log: Path = Path("/dev/null")) -> list[str]:
+    """What to put before a command, so that `fault` (error=EIO, signal=KILL) meets that call of it, as `met` finds in the log."""
+    name, when = call.name, call.number
     arguments = ["-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={when}", "-e", "signal=none"]
-    return ["strace", "-f", "-qq", "-o", "/dev/null", *arguments]
+    return ["strace", "-f", "-qq", "-o", str(log), *arguments]
+
+
+def met(log: Path) -> bool:
+    """Whether the call came: which thread of DuckDB writes is chance, and calls are counted by thread."""
+    return "(INJECTED)" in log.read_text()
 
 
 def calls_in(log: Path) -> list[Call]:

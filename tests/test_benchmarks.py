@@ -25,6 +25,7 @@ SCRIPTS = {
             "rss_4x_users",
         },
     ),
+    "soak": (["--ratings", "5000"], {"kills", "publishes", "reads"}),
     "nightly": (
         ["--made-up", "20000"],
         {"wall_s", "peak_rss_gib", "other_share", "ratings_exponent", "users_exponent"},

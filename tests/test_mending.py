@@ -335,7 +335,7 @@ def test_a_night_that_will_not_fit_is_not_begun(small_disk: Path) -> None:
 @pytest.mark.parametrize("moment", [60, 139])
 def test_the_log_of_the_build_is_never_read_back(tmp_path: Path, moment: int) -> None:
     script = f"import worlds; from pathlib import Path; r = Path({str(tmp_path)!r}); worlds.publish(r, 'r1', [worlds.staged(r, 'r1')])"
-    command = [*straced.injected("signal=STOP", "fdatasync", str(moment)), sys.executable, "-c", script]
+    command = [*straced.injected("signal=STOP", straced.Call("fdatasync", moment, ())), sys.executable, "-c", script]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as strace:
         publisher = straced.stopped_child(strace.pid)
         (log,) = (tmp_path / "published").glob(".draft-*.wal")
