@@ -27,7 +27,9 @@ def late(settings: Settings) -> dict[str, Any]:
     dates = []
     for day, end in ends.items():
         run_id = shown[day]["run_id"]
-        then = sum(file["rows_used"] for file in records.get(run_id, {}).get("inputs", []))
+        files = records.get(run_id, {}).get("inputs")  # None: its record is gone
+        then = None if files is None else sum(file["rows_used"] for file in files)
         now = int(np.searchsorted(at, round(end.timestamp() * 1_000_000)))
-        dates.append({"as_of_date": day, "run_id": run_id, "then": then, "now": now, "late": now - then})
+        came = None if then is None else now - then
+        dates.append({"as_of_date": day, "run_id": run_id, "then": then, "now": now, "late": came})
     return {"dates": dates}

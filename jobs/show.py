@@ -53,6 +53,9 @@ def run(record: dict[str, Any]) -> str:
         for step in record.get("steps", [])
     ]
     shown = facts({key: value for key, value in told.items() if value is not None})
+    if record["status"] == "checked":
+        checks = [(check["check_name"], check["verdict"], check["message"]) for check in record["checks"]]
+        shown += f"\n\n{table(['check', 'verdict', 'why'], checks)}"
     return f"{shown}\n\n{table(['step', 'status', 'seconds', 'rows', 'MB'], steps)}" if steps else shown
 
 

@@ -38,9 +38,8 @@ def open_file(path: Path, dictionaries: Collection[str] = ()) -> pq.ParquetFile:
     with readable(path):
         metadata = pq.read_metadata(path)
         columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
-        texts = [
-            column.path for column in columns if column.path in dictionaries and column.physical_type == "BYTE_ARRAY"
-        ]
+        wanted = [column for column in columns if column.path in dictionaries and column.physical_type == "BYTE_ARRAY"]
+        texts = [column.path for column in wanted if column.logical_type.type != "DECIMAL"]
         return pq.ParquetFile(path, metadata=metadata, read_dictionary=texts, page_checksum_verification=True)
 
 

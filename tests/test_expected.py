@@ -98,7 +98,9 @@ def test_the_command_refuses_and_accepts(recjob: Recjob, tmp_path: Path) -> None
     refused = recjob("check", "--date", str(LAST), "--json", RECJOB_INPUT_MAX_AGE_DAYS="0")
     assert refused.returncode == exits.INPUT
     assert document(refused)["error"]["kind"] == "E_INPUT_UNLIKELY"
-    assert recjob("check", "--date", str(LAST), "--accept-input", RECJOB_INPUT_MAX_AGE_DAYS="0").returncode == 0
+    accepted = recjob("check", "--date", str(LAST), "--accept-input", RECJOB_INPUT_MAX_AGE_DAYS="0")
+    assert accepted.returncode == 0
+    assert ["newest_rating_age_days", "overridden"] in [line.split()[:2] for line in accepted.stdout.splitlines()]
 
 
 @pytest.mark.faults("B2.3")
