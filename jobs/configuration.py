@@ -15,6 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jobs.settings import Settings
 from recommender.config import RECIPES
 
+PRIVATE = ("hooks.on_success", "hooks.on_refusal", "hooks.on_failure")
+"""Keys whose values are shown nowhere: arguments of programs may hold a password."""
+
 
 class InvalidSettings(Exception):
     """A setting that cannot be used: unknown, of the wrong type, or out of range."""
@@ -121,7 +124,8 @@ def _checked(key: str, value: Any, source: str) -> Any:
     wanted = get_type_hints(owner)[name]
     converted = _converted(value, wanted)
     if converted is None:
-        raise InvalidSettings(f"{source}: {key} is {value!r}, expected {_described(wanted)}")
+        shown = "is something else" if key in PRIVATE else f"is {value!r}"
+        raise InvalidSettings(f"{source}: {key} {shown}, expected {_described(wanted)}")
     return converted
 
 
@@ -152,11 +156,14 @@ def _converted(value: Any, wanted: Any) -> Any:
     return number if isinstance(value, str) or number == value else None
 
 
+_LISTED = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
 def _described(wanted: Any) -> str:
     if get_origin(wanted) is Literal:
         return "one of " + ", ".join(map(repr, get_args(wanted)))
     if get_origin(wanted) is tuple:
-        return f"a list of {'whole numbers' if get_args(wanted)[0] is int else 'numbers'}"
+        return f"a list of {_LISTED[get_args(wanted)[0]]}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return names.get(wanted, "a number")
 
@@ -196,6 +203,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "publish.keep_reports": (0, 10_000),
     "schedule.timeout_hours": (0.001, 240),
     "schedule.retries": (0, 10),
+    "hooks.timeout_seconds": (0.1, 3600),
     "model.epochs": (1, 100_000),
     "model.batch_size": (1, 2**24),
     "model.patience": (0, 100_000),

@@ -46,6 +46,10 @@ retention_dates = 14           # dates kept in the published file
 cron = "30 3 * * *"            # minute hour day month weekday (0 = Sunday)
 timezone = "UTC"               # a zone with summer time has nights of 23 and 25 hours
 catch_up = "latest"            # missed dates to make up for: latest, all or none
+
+[hooks]                        # programs to tell how a run ended: lists of arguments, no shell, the run in RECJOB_RUN_*
+# on_failure = ["/usr/local/bin/alert", "recjob"]
+timeout_seconds = 60           # a program is killed after this long
 """
 
 

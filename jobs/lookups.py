@@ -226,7 +226,10 @@ def config_show(ctx: click.Context, origin: bool) -> Answer:
     from jobs import show
 
     settings = settings_of(ctx)
-    values = configuration.flat(settings)
+    hidden = {
+        key: "..." for key, value in configuration.flat(settings).items() if key in configuration.PRIVATE and value
+    }
+    values = configuration.flat(settings) | hidden
     sources = {key: settings.origin.get(key, "default") for key in values}
     shown = {key: {"value": value, "origin": sources[key]} if origin else value for key, value in values.items()}
     rows = [(key, json.dumps(value, default=str), *([sources[key]] if origin else [])) for key, value in values.items()]

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, expected, forget, inputs, publish, signals, space, state
+from jobs import configuration, exits, expected, forget, hooks, inputs, publish, signals, space, state
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -48,9 +48,17 @@ class Options:
 def nightly(settings: Settings, as_of: date, options: Options = Options()) -> dict[str, Any]:
     """Run one night for `as_of` as far as `options.until`; returns the record of the run.
 
-    The same inputs again are nothing to do. Whatever is raised, readers see what they saw before.
+    The same inputs again are nothing to do. Whatever is raised, readers see what they saw before. The hooks are called last.
     """
     run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
+    try:
+        return _night(settings, run, options)
+    finally:
+        hooks.after(settings.hooks, settings.journal / f"{run.id}.json")
+
+
+def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
+    as_of = run.as_of
     with state.held(settings, options.wait, run.id), _recorded(settings, run) as journal:
         _clean(settings)
         visible = options.until in ("publish", "prune")

@@ -142,6 +142,20 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """Programs that are told how a run ended (docs/operations.md): lists of arguments, no shell; the run is in RECJOB_RUN_*."""
+
+    on_success: tuple[str, ...] = ()
+    """After a run with exit code 0."""
+    on_refusal: tuple[str, ...] = ()
+    """After a run whose model the gate refused, whether or not the champion took its place."""
+    on_failure: tuple[str, ...] = ()
+    """After a run that failed or was stopped; not after one that was killed, or never began since another was busy."""
+    timeout_seconds: float = 60.0
+    """A program is killed after this long."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a run depends on besides its date and the ratings."""
 
@@ -156,6 +170,7 @@ class Settings:
     score: Score = Score()
     publish: Publish = Publish()
     schedule: Schedule = Schedule()
+    hooks: Hooks = Hooks()
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value that is not a default came from, by its dotted key."""
 
