@@ -74,7 +74,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{file} is not TOML: {error}") from error
     found = _leaves(document)
-    for key in ("state_dir", "input.ratings", "input.movies", "input.users"):
+    for key in ("state_dir", "input.ratings", "input.movies", "input.users", "publish.metrics_file"):
         if isinstance(found.get(key), str) and found[key]:
             found[key] = str(file.resolve().parent / found[key])
     return found

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, expected, forget, hooks, inputs, publish, signals, space, state
+from jobs import configuration, exits, expected, forget, hooks, inputs, metrics, publish, signals, space, state
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -54,7 +54,9 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
     try:
         return _night(settings, run, options)
     finally:
-        hooks.after(settings.hooks, settings.journal / f"{run.id}.json")
+        record = settings.journal / f"{run.id}.json"
+        metrics.write(settings, record)
+        hooks.after(settings.hooks, record)
 
 
 def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:

@@ -119,6 +119,8 @@ class Publish:
     """Published files kept to roll back to, the current one included."""
     keep_models: int = 7
     """Model versions kept, and the champion."""
+    metrics_file: str = ""
+    """File to write figures of each run into, for Prometheus (node_exporter's textfile collector); empty: none."""
     keep_reports: int = 30
     """Reports of nights kept in state/reports/nightly; 0: none are written, `recjob report` makes them when asked."""
 

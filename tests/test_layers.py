@@ -27,6 +27,7 @@ HOMES = {
     "optuna": ["jobs/tune.py"],
     "matplotlib": ["jobs/plots.py", "jobs/report_plots.py"],
     "jinja2": ["jobs/report.py"],
+    "prometheus_client": ["jobs/metrics.py"],
     "rich": ["jobs/progress.py", "jobs/show.py"],
     "filelock": ["storage/atomic.py"],
 }
