@@ -4,12 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from jobs import run as journals
 from jobs.run import Journal
 from jobs.settings import Settings
-from storage import mending, models, runs, warehouse
+from storage import atomic, mending, models, runs, warehouse
 from storage.errors import CorruptState, NoRatings, NotFound
 from storage.runs import RunPartition
 from storage.warehouse import SCHEMA_VERSION, Published
@@ -45,16 +46,19 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
 
     A champion that only the lists taken back were made with gives way to the model of the newest lists shown now.
     """
+    now, target = warehouse.earlier(settings.published, settings.database, to)
     try:
         before = visible(settings)
     except CorruptState:  # a damaged file is a reason to go back
         before = {}
-    left, reached = warehouse.rollback(settings.published, settings.database, to)
-    after = visible(settings)
+    after = _shown_by(target)
+    left = warehouse.run_id_of(now)
     taken = {left, *(shown["run_id"] for shown in before.values())} - {shown["run_id"] for shown in after.values()}
-    for run_id in taken:
+    for run_id in taken:  # before the flip: killed in between, the next rollback goes no further back than this one
         journals.amend(settings.journal, run_id, status="rolled_back")
-    return {"from": left, "to": reached, "champion": _champion_of(settings, after)}
+    champion = _champion_of(settings, after)
+    atomic.flip(settings.database, target)
+    return {"from": left, "to": warehouse.run_id_of(target), "champion": champion}
 
 
 def _champion_of(settings: Settings, shown: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -97,9 +101,11 @@ def staged(settings: Settings) -> list[RunPartition]:
 
 def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     """The runs whose lists readers see now, by as-of date."""
-    if warehouse.current(settings.database) is None:
-        return {}
-    with warehouse.reader(settings.database) as connection:
+    return {} if warehouse.current(settings.database) is None else _shown_by(settings.database)
+
+
+def _shown_by(path: Path) -> dict[str, dict[str, Any]]:
+    with warehouse.reader(path) as connection:
         found = connection.execute(warehouse.sql("queries/visible_runs.sql")).fetchall()
     names = ("run_id", "input_digest", "published_at", "model_version")
     return {str(day): dict(zip(names, facts, strict=True)) for day, *facts in found}

@@ -141,12 +141,7 @@ def records(folder: Path, lock: Path) -> list[dict[str, Any]]:
     found = []
     alive = atomic.is_locked(lock)
     for path in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CorruptState(
-                f"{path} cannot be read: {error}", hint="remove it: the runs themselves are unharmed"
-            ) from error
+        record = _read(path)
         if record["status"] == "running" and not (alive and _living(record["pid"])):
             record["status"] = "crashed"
         found.append(record)
@@ -157,7 +152,7 @@ def mark_crashed(folder: Path) -> list[str]:
     """Write `crashed` into the records of runs that died; call it only while holding the lock."""
     died = []
     for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _read(path)
         if record["status"] == "running":
             atomic.write_json(path, record | {"status": "crashed"})
             died.append(record["run_id"])
@@ -168,7 +163,17 @@ def amend(folder: Path, run_id: str, **facts: Any) -> None:
     """Change the record of a finished run (it was rolled back, say)."""
     path = folder / f"{run_id}.json"
     if path.is_file():
-        atomic.write_json(path, json.loads(path.read_text(encoding="utf-8")) | facts)
+        atomic.write_json(path, _read(path) | facts)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record["status"], record["run_id"], record["as_of_date"]
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "remove it: the runs themselves are unharmed"
+        raise CorruptState(f"{path} cannot be read: {error}", hint=hint) from error
 
 
 def find(folder: Path, lock: Path, run_id: str) -> dict[str, Any]:

@@ -107,21 +107,17 @@ def check(path: Path) -> None:
             connection.execute(f'SELECT count(*) FROM "{table}" AS whole WHERE hash(whole) = 0').fetchall()
 
 
-def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
-    """Flip back to the file before the current one, or to that of run `to`; returns the runs (from, to).
-
-    Raises `NotFound`, and `CorruptState` where that file is damaged.
-    """
+def earlier(root: Path, link: Path, to: str | None = None) -> tuple[Path, Path]:
+    """The current file and the one before it, or that of run `to`; raises `NotFound`, or `CorruptState` if it is damaged."""
     now = current(link)
     if now is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
-    earlier = [path for path in versions(root) if (run_id_of(path) == to if to else path.name < now.name)]
-    if not earlier:
+    found = [path for path in versions(root) if (run_id_of(path) == to if to else path.name < now.name)]
+    if not found:
         wanted = f"of run {to}" if to else "before the current one"
         raise NotFound(f"no published file {wanted} is kept", hint="publish.keep_files says how many are")
-    check(earlier[-1])
-    atomic.flip(link, earlier[-1])
-    return run_id_of(now), run_id_of(earlier[-1])
+    check(found[-1])
+    return now, found[-1]
 
 
 def prune(root: Path, link: Path, keep: int) -> list[Path]:

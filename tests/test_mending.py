@@ -156,6 +156,25 @@ def test_rollback_is_quick_and_takes_the_champion_of_the_bad_night_back(settings
         publishing.rollback(settings)
 
 
+@straced.needed
+@pytest.mark.faults("B1.15", "B1.1")
+def test_a_rollback_killed_at_any_step_is_done_by_the_next_and_goes_no_further(
+    settings: Settings, tmp_path: Path
+) -> None:
+    nightly(settings, LAST, Options(force="a third file"))
+    command, ended = [sys.executable, "-m", "jobs.cli", "rollback"], []
+    _, second, third = warehouse.versions(settings.published)
+    for number in range(1, 9):
+        assert settings.database.resolve() == third
+        killer = straced.injected("signal=KILL", straced.Call("rename", number, ()))
+        ended.append(subprocess.run([*killer, *command], env=environment(settings), check=False).returncode)
+        if not ended[-1]:
+            break
+    assert ended == [-9, -9, -9, 0]  # the note of who holds the lock, the record of the run, the link, and none
+    assert settings.database.resolve() == second
+    assert [record["status"] for record in run.records(settings.journal, settings.lock)][-1] == "rolled_back"
+
+
 @pytest.mark.faults("B1.15", "B1.11")
 def test_a_damaged_file_can_be_rolled_back_from(settings: Settings) -> None:
     rewritten(settings.database.resolve(), b"")
@@ -357,3 +376,12 @@ def test_what_is_put_aside_is_kept_once(tmp_path: Path) -> None:
     warehouse.prune(root, tmp_path / "recs.duckdb", 1)
     (kept,) = root.glob("stray.aside-*")
     assert kept.read_text() == "2"
+
+
+def test_a_record_of_the_journal_that_is_damaged_is_named(settings: Settings) -> None:
+    record = sorted(settings.journal.iterdir())[0]
+    record.write_text("{}")
+    with pytest.raises(CorruptState, match=record.name):
+        nightly(settings, LAST)
+    record.unlink()
+    assert nightly(settings, LAST)["status"] == "unchanged"

@@ -23,6 +23,13 @@ from storage.errors import AuditFailed, CorruptState, NotFound, QueryRefused
 YESTERDAY = DAY - timedelta(days=1)
 
 
+def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
+    """Flip back, as the job does; returns the runs."""
+    now, target = warehouse.earlier(root, link, to)
+    atomic.flip(link, target)
+    return warehouse.run_id_of(now), warehouse.run_id_of(target)
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published world that tests only read."""
@@ -221,10 +228,10 @@ def test_rollback_goes_back_and_no_further_than_there_is(tmp_path: Path) -> None
     link, root = tmp_path / "recs.duckdb", tmp_path / "published"
     for run_id in ("r1", "r2"):
         publish(tmp_path, run_id, [staged(tmp_path, run_id)])
-    assert warehouse.rollback(root, link) == ("r2", "r1")
+    assert rollback(root, link) == ("r2", "r1")
     assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r1",)]
     with pytest.raises(NotFound):
-        warehouse.rollback(root, link)
+        rollback(root, link)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +289,7 @@ def test_two_readers_in_one_process_do_not_disturb_each_other(shown: Path) -> No
 
 def test_before_the_first_publication_there_is_nothing_to_read(tmp_path: Path) -> None:
     link = tmp_path / "recs.duckdb"
-    for look in (lambda: warehouse.reader(link).__enter__(), lambda: warehouse.rollback(tmp_path / "published", link)):
+    for look in (lambda: warehouse.reader(link).__enter__(), lambda: rollback(tmp_path / "published", link)):
         with pytest.raises(NotFound, match="nothing has been published yet"):
             look()
     assert warehouse.current(link) is None
@@ -415,15 +422,15 @@ def test_pruning_keeps_the_newest_files_and_the_one_in_use(tmp_path: Path) -> No
     link, root = tmp_path / "recs.duckdb", tmp_path / "published"
     for run_id in ("r1", "r2", "r3", "r4"):
         publish(tmp_path, run_id, [staged(tmp_path, run_id)])
-    assert warehouse.rollback(root, link, to="r1") == ("r4", "r1")
+    assert rollback(root, link, to="r1") == ("r4", "r1")
     assert [warehouse.run_id_of(path) for path in warehouse.prune(root, link, 2)] == ["r2"]
     assert [warehouse.run_id_of(path) for path in warehouse.versions(root)] == ["r1", "r3", "r4"]
     assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r1",)]
     with pytest.raises(NotFound, match="of run r2"):
-        warehouse.rollback(root, link, to="r2")
+        rollback(root, link, to="r2")
     with pytest.raises(NotFound, match="before the current one"):
-        warehouse.rollback(root, link)
-    assert warehouse.rollback(root, link, to="r4") == ("r1", "r4")
+        rollback(root, link)
+    assert rollback(root, link, to="r4") == ("r1", "r4")
 
 
 @pytest.mark.faults("B5.1")
