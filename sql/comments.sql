@@ -91,7 +91,7 @@ COMMENT ON COLUMN checks.value IS 'What was found.';
 COMMENT ON COLUMN checks.threshold IS 'The limit.';
 COMMENT ON COLUMN checks.baseline IS 'What it was compared with.';
 COMMENT ON COLUMN checks.severity IS 'warn | block.';
-COMMENT ON COLUMN checks.verdict IS 'pass | warn | fail | overridden (by --force) | skipped.';
+COMMENT ON COLUMN checks.verdict IS 'pass | warn | fail | overridden (by --force, on input by --accept-input) | skipped.';
 COMMENT ON COLUMN checks.message IS 'In words.';
 
 COMMENT ON TABLE movies IS 'The catalogue as of the newest date.';

@@ -40,7 +40,6 @@ _FIRST_YEAR, _LAST_YEAR = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1,
 """Nobody rated anything on a computer before the one, and nobody has from the other on."""
 _LARGEST = 1_000_000
 """A rating beyond, on whatever scale, is a mark for something else or damage, and one would be enough to spoil a training."""
-_TIMES = "times of ratings (were {} stored as {}?)"
 _SHOWN = 20
 """Most problems spelled out in one error."""
 
@@ -140,7 +139,8 @@ def _usable(
             )
             read.append({"path": str(path), "sha256": digest.of_file(path), **_of(found)})
         tables.append((path, table))
-        problems += unusable or _misread(path, table["rated_at"], before)
+        clocks = [name for name, kind in kinds.items() if kind == "time"]
+        problems += unusable or [wrong for name in clocks for wrong in _misread(path, name, table[name], before)]
     _raise(problems)
     for name in ("user_id", "movie_id"):
         tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
@@ -157,31 +157,24 @@ def _usable(
     return pa.concat_tables(used), files, rejected
 
 
-def _misread(path: Path, at: pa.ChunkedArray, before: datetime | None) -> list[Problem]:
+def _misread(path: Path, name: str, at: pa.ChunkedArray, before: datetime | None) -> list[Problem]:
     """Times most of which cannot be: those of a column in another unit than it says. Single ones are for `_checked`."""
     ends = pc.min_max(at.cast(pa.int64())).as_py()
     first, last = (int(end.timestamp()) * 1_000_000 for end in (_FIRST_YEAR, _LAST_YEAR))
     if ends["min"] is None or (first <= ends["min"] and ends["max"] < last):
         return []
-    instant = pa.scalar(before, tabular.UTC_TIME) if before is not None else None
-    past = len(at) if instant is None else pc.sum(pc.less(at, instant)).as_py()  # the future is not to count here
+    rows, expected = len(at), "times of ratings (were {} stored as {}?)"
+    past = (
+        rows if before is None else pc.sum(pc.less(at, pa.scalar(before, at.type))).as_py()
+    )  # the rest does not count
     early = pc.sum(pc.less(at, pa.scalar(_FIRST_YEAR, at.type))).as_py()
     late = pc.sum(pc.greater_equal(at, pa.scalar(_LAST_YEAR, at.type))).as_py()
     if 2 * early > past:
-        return [
-            Problem(
-                path, "rated_at", f"before 1980 in {early:,} of {past:,} rows", _TIMES.format("seconds", "milliseconds")
-            )
-        ]
-    if 2 * late > len(at):
-        return [
-            Problem(
-                path,
-                "rated_at",
-                f"after 2099 in {late:,} of {len(at):,} rows",
-                _TIMES.format("milliseconds", "seconds"),
-            )
-        ]
+        found = f"before 1980 in {early:,} of {past:,} rows"
+        return [Problem(path, name, found, expected.format("seconds", "milliseconds"))]
+    if 2 * late > rows:
+        found = f"after 2099 in {late:,} of {rows:,} rows"
+        return [Problem(path, name, found, expected.format("milliseconds", "seconds"))]
     return []
 
 

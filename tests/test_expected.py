@@ -20,7 +20,7 @@ from jobs.configuration import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage.catalogue import Catalogue
-from storage.errors import NotFound, UnlikelyInput
+from storage.errors import InvalidInput, NotFound, UnlikelyInput
 
 Recjob = Callable[..., subprocess.CompletedProcess[str]]
 TRAIN, CHECK = Options(until="train"), Options(until="check")
@@ -65,6 +65,8 @@ def test_a_tenth_of_the_ratings_of_the_run_before_is_refused_with_both_numbers(o
             "SELECT run_id, verdict, baseline, value FROM checks WHERE check_name = 'ratings_vs_last_run' ORDER BY 1"
         )
         shown = [row[1:] for row in connection.execute(query).fetchall()]
+        written = connection.execute("SELECT count(*), count(modified_at) FROM run_inputs").fetchall()
+    assert written == [(3, 3)]
     assert shown == [("skipped", None, had), ("fail", had, 60.0), ("overridden", had, 60.0)]
     assert nightly(own, LAST + timedelta(days=1), TRAIN)["status"] == "trained"  # sixty are what was the last time
 
@@ -153,6 +155,9 @@ def test_nothing_at_or_after_the_second_clock_matters_and_no_arrival_is_no_ratin
     (file,) = record["inputs"]
     assert (file["rows_used"], file["rows_future"], file["rows_rejected"]) == (1, 1, 1)
     assert record["rejected"][0]["reason"] == "ingested_at is null"
+    known(Path(own.input.ratings), table, [datetime(1970, 1, 21, tzinfo=UTC)] * 3)
+    with pytest.raises(InvalidInput, match="column 'ingested_at' is before 1980 in 3 of 3 rows"):
+        nightly(clocked, LAST, dataclasses.replace(CHECK, known_at=NIGHT))
     with pytest.raises(InvalidSettings, match="ingested_at"):
         nightly(own, LAST, dataclasses.replace(CHECK, known_at=NIGHT))
 
