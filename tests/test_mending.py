@@ -385,3 +385,22 @@ def test_a_record_of_the_journal_that_is_damaged_is_named(settings: Settings) ->
         nightly(settings, LAST)
     record.unlink()
     assert nightly(settings, LAST)["status"] == "unchanged"
+
+
+@pytest.mark.faults("B1.17")
+def test_a_flip_that_cannot_be_told_is_done_all_the_same(settings: Settings) -> None:
+    publishing.rollback(settings)
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "rollback",
+        "--to",
+        warehouse.versions(settings.published)[-1].stem[16:],
+    ]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=environment(settings), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 6
+    assert "error[E_IO]: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert settings.database.resolve() == warehouse.versions(settings.published)[-1]
