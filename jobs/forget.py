@@ -65,7 +65,8 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
     """
     for folder in settings.guarded:
         atomic.sweep(folder)
-    made_again = (settings.state_dir / "downloads", settings.models / "unfinished", *settings.pages.glob("*.html"))
+    kept = (settings.state_dir / "downloads", settings.models / "unfinished")
+    made_again = [*kept, *settings.pages.glob("*.html"), *settings.published.glob("*.aside-*")]
     caches = [path for path in made_again if path.exists() or path.is_symlink()]
     for path in caches:
         atomic.remove(path)

@@ -42,7 +42,8 @@ def status(settings: Settings, max_age_hours: float | None = None) -> dict[str, 
     shown, damage = _looked_at(settings)
     newest = max(shown) if shown else None
     published_at = max((at["published_at"] for at in shown.values() if at["published_at"]), default=None)
-    age = (datetime.now(UTC).replace(tzinfo=None) - published_at).total_seconds() / 3600 if published_at else None
+    since = (datetime.now(UTC).replace(tzinfo=None) - published_at).total_seconds() / 3600 if published_at else None
+    age = None if since is None else max(0.0, since)  # a clock may have been set back
     champion = models.champion(settings.models)
     running = next((record for record in reversed(records) if record["status"] == "running"), None)
     return {

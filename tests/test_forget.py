@@ -55,6 +55,8 @@ def nights(state: Path, numbers: bool = False, **changes: Any) -> Settings:
     checkpoint = models.CheckpointFile(settings.models, "f" * 64, apart=0)
     checkpoint.save({"weight/000": np.zeros(3)})
     atomic.write_json(settings.state_dir / "downloads" / "ratings.json", {"user_id": NUMBER if numbers else PERSON})
+    damaged = settings.published / "recommendations-1.duckdb.aside-20260309T000000000000Z"
+    damaged.write_text(str(NUMBER if numbers else PERSON))
     return settings
 
 
