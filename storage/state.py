@@ -24,7 +24,7 @@ def check(root: Path) -> int:
     path = root / _NAME
     try:
         noted = int(json.loads(path.read_text(encoding="utf-8"))["state_version"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # whoever takes the lock says what is wrong with the latter
         return 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptState(

