@@ -8,7 +8,7 @@ from typing import Any
 from jobs import publish
 from jobs import run as journals
 from jobs.settings import Settings
-from storage import atomic, models, warehouse
+from storage import answers, atomic, models, warehouse
 from storage.errors import CorruptState, NotFound
 
 
@@ -18,15 +18,15 @@ def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: 
     Raises `QueryRefused` for anything else, and past `max_rows` or `timeout` seconds.
     """
     with warehouse.reader(settings.database) as connection:
-        columns, rows = warehouse.select(connection, statement, max_rows, timeout)
+        columns, rows = answers.select(connection, statement, max_rows, timeout)
     return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}
 
 
 def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
     """One user's newest list with titles, and how it came about; raises `NotFound` for a user nobody knows."""
     with warehouse.reader(settings.database) as connection:
-        found = warehouse.of_user(connection, "one_status", user)
-        rows = warehouse.of_user(connection, "one_list", user)[:limit]
+        found = answers.of_user(connection, "one_status", user)
+        rows = answers.of_user(connection, "one_list", user)[:limit]
     if not found:
         hint = "ids are those of the source; recjob query 'SELECT user_id FROM user_status LIMIT 5'"
         raise NotFound("there is no such user in the newest lists", hint=hint)

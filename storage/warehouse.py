@@ -6,7 +6,6 @@ still holds the old file would get it again. No file that was ever published is 
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pyarrow as pa
 from numpy.lib.stride_tricks import sliding_window_view
 
 from storage import atomic, parquet, runs
-from storage.errors import AuditFailed, CorruptState, DiskFailed, InvalidInput, NotFound, QueryRefused
+from storage.errors import AuditFailed, CorruptState, DiskFailed, InvalidInput, NotFound
 from storage.runs import RunPartition
 
 SCHEMA_VERSION = 1
@@ -142,65 +141,14 @@ def reader(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         closed: Any = {"enable_external_access": "false", "lock_configuration": "true"}
         connection = duckdb.connect(str(path), read_only=True, config=closed)
     except duckdb.Error as error:
-        raise CorruptState(f"{path} cannot be opened: {_first_line(error)}", hint=_OTHER) from error
+        raise CorruptState(f"{path} cannot be opened: {first_line(error)}", hint=_OTHER) from error
     try:
         with connection:
             yield connection
     except duckdb.Error as error:
-        if not _is_damage(error):
+        if not is_damage(error):
             raise
-        raise CorruptState(f"{path} is damaged: {_first_line(error)}", hint=_OTHER) from error
-
-
-def select(
-    connection: duckdb.DuckDBPyConnection, statement: str, max_rows: int, timeout: float
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of exactly one SELECT; raises `QueryRefused`."""
-    try:
-        parsed = connection.extract_statements(statement)
-    except duckdb.Error as error:
-        raise QueryRefused(_first_line(error)) from error
-    if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
-        raise QueryRefused("only one SELECT at a time is allowed", hint="any DuckDB client can open the file for more")
-    alarm = threading.Timer(timeout, connection.interrupt)
-    alarm.start()
-    try:
-        cursor = connection.execute(statement)
-        columns = [column[0] for column in cursor.description or []]
-        rows = cursor.fetchmany(max_rows + 1)
-    except duckdb.InterruptException as error:
-        raise QueryRefused(f"the query took longer than {timeout:g} s", hint="--timeout SECONDS") from error
-    except duckdb.Error as error:
-        if _is_damage(error):
-            raise
-        raise QueryRefused(_first_line(error), hint='recjob query "SHOW TABLES" lists tables and views') from error
-    finally:
-        alarm.cancel()
-    if len(rows) > max_rows:
-        raise QueryRefused(f"the result has more than {max_rows:,} rows", hint="--max-rows N, or a LIMIT")
-    return columns, rows
-
-
-def of_user(connection: duckdb.DuckDBPyConnection, query: str, user: str) -> list[dict[str, Any]]:
-    """The rows of `sql/queries/<query>.sql` for one user.
-
-    The id comes as text and must be written as the source writes it: "007" is not 7.
-    """
-    kind = connection.execute("SELECT typeof(user_id) FROM user_status LIMIT 1").fetchall()
-    numeric = bool(kind) and kind[0][0] == "BIGINT"
-    if numeric and str(_integer(user)) != user:
-        return []
-    cursor = connection.execute(sql(f"queries/{query}.sql"), {"user": _integer(user) if numeric else user})
-    names = [column[0] for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _integer(text: str) -> int | None:
-    try:
-        number = int(text)
-    except ValueError:
-        return None
-    return number if -(2**63) <= number < 2**63 else None
+        raise CorruptState(f"{path} is damaged: {first_line(error)}", hint=_OTHER) from error
 
 
 def rated_before(partition: RunPartition, ratings: pa.Table) -> int:
@@ -322,20 +270,20 @@ def _disk_errors(path: Path, draft: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except duckdb.ConstraintException as error:
-        raise AuditFailed(f"{_first_line(error)}; nothing was published") from error
+        raise AuditFailed(f"{first_line(error)}; nothing was published") from error
     except _DISK as error:
         if any(os.strerror(number) in str(error) for number in atomic.FULL):
-            raise atomic.full(path, _first_line(error), max(needed, atomic.size(draft))) from error
+            raise atomic.full(path, first_line(error), max(needed, atomic.size(draft))) from error
         hint = "free space, permissions and the disk's health"
-        raise DiskFailed(f"cannot build {path}: {_first_line(error)}", hint=hint, path=path) from error
+        raise DiskFailed(f"cannot build {path}: {first_line(error)}", hint=hint, path=path) from error
 
 
-def _is_damage(error: duckdb.Error) -> bool:
+def is_damage(error: duckdb.Error) -> bool:
     """Whether it is the file that failed, not the query: DuckDB reads and checks a block when it first needs it."""
     return isinstance(error, duckdb.IOException) or "Corrupt database file" in str(error)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 

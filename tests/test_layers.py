@@ -21,7 +21,7 @@ HOMES = {
     "tensorflow": ["recommender/tensorflow.py"],
     "tensorflow_recommenders": ["recommender/tensorflow.py"],
     "tensorflow_datasets": ["storage/tfds.py"],
-    "duckdb": ["storage/lists.py", "storage/warehouse.py", "storage/rebuild.py"],
+    "duckdb": ["storage/answers.py", "storage/lists.py", "storage/rebuild.py", "storage/warehouse.py"],
     "apscheduler": ["scheduler.py"],
     "click": ["jobs/cli.py", "jobs/commands.py", "jobs/experiments.py", "jobs/lookups.py", "jobs/upkeep.py"],
     "optuna": ["jobs/tune.py"],

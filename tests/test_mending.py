@@ -275,7 +275,9 @@ def test_a_list_with_a_rated_movie_is_refused(settings: Settings) -> None:
         rated = connection.sql(f"SELECT user_id, movie_id FROM '{partition.path('recommendations')}' LIMIT 1")
         night = Night(rated.to_arrow_table(), None, None, [])
     with pytest.raises(AuditFailed, match="1 recommended movies had been rated by their user"):
-        score._inspected(night, settings, Journal(settings.journal, {}), None, partition)  # and `runs.stage` leaves nothing
+        score._inspected(
+            night, settings, Journal(settings.journal, {}), None, partition
+        )  # and `runs.stage` leaves nothing
 
 
 STATES: dict[str, tuple[str, int]] = {

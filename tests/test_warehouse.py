@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from worlds import DAY, GOOD, STATUS, ask, catalogue, publish, rows_of, staged
 
-from storage import atomic, warehouse
+from storage import answers, atomic, warehouse
 from storage.errors import AuditFailed, CorruptState, NotFound, QueryRefused
 
 YESTERDAY = DAY - timedelta(days=1)
@@ -245,25 +245,25 @@ def test_rollback_goes_back_and_no_further_than_there_is(tmp_path: Path) -> None
 @pytest.mark.faults("B5.4")
 def test_the_reader_takes_one_select_and_nothing_else(shown: Path, statement: str) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection, pytest.raises(QueryRefused):
-        warehouse.select(connection, statement, 100, 5)
+        answers.select(connection, statement, 100, 5)
 
 
 @pytest.mark.faults("B5.5")
 def test_a_query_ends_at_its_limits(shown: Path) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection:
         with pytest.raises(QueryRefused, match="more than 10 rows"):
-            warehouse.select(connection, "SELECT * FROM range(11)", 10, 5)
+            answers.select(connection, "SELECT * FROM range(11)", 10, 5)
         with pytest.raises(QueryRefused, match="longer than 0.3 s"):
-            warehouse.select(
+            answers.select(
                 connection, "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b", 10, 0.3
             )
-        assert warehouse.select(connection, "SELECT 7 AS seven", 10, 5) == (["seven"], [(7,)])
+        assert answers.select(connection, "SELECT 7 AS seven", 10, 5) == (["seven"], [(7,)])
 
 
 @pytest.mark.parametrize("statement", ["FROM freshness", "SHOW TABLES;", "WITH a AS (SELECT 1) FROM a", "VALUES (1)"])
 def test_the_reader_takes_a_select_in_any_of_its_forms(shown: Path, statement: str) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection:
-        columns, rows = warehouse.select(connection, statement, 100, 5)
+        columns, rows = answers.select(connection, statement, 100, 5)
     assert rows
     assert len(columns) == len(rows[0])
 
@@ -283,8 +283,8 @@ def test_two_readers_in_one_process_do_not_disturb_each_other(shown: Path) -> No
     link = shown / "recs.duckdb"
     with warehouse.reader(link) as one:
         with warehouse.reader(link) as other:
-            assert warehouse.select(other, "SELECT 1", 1, 5)[1] == [(1,)]
-        assert warehouse.select(one, "SELECT 2", 1, 5)[1] == [(2,)]
+            assert answers.select(other, "SELECT 1", 1, 5)[1] == [(1,)]
+        assert answers.select(one, "SELECT 2", 1, 5)[1] == [(2,)]
 
 
 def test_before_the_first_publication_there_is_nothing_to_read(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_damage_that_shows_only_when_a_table_is_read_is_named(tmp_path: Path, da
     file.unlink()
     file.write_bytes(content)
     for ask_it in (
-        lambda connection: warehouse.select(connection, "SELECT * FROM recommendations", 10, 5),
+        lambda connection: answers.select(connection, "SELECT * FROM recommendations", 10, 5),
         lambda connection: connection.execute("SELECT * FROM recommendations").fetchall(),
     ):
         with (
@@ -367,13 +367,13 @@ def test_ids_that_are_text_are_published_as_text(tmp_path: Path) -> None:
         ("7", "a", "Movie a"),
     ]
     with warehouse.reader(tmp_path / "recs.duckdb") as connection:
-        assert [row["movie_id"] for row in warehouse.of_user(connection, "one_list", "007")] == ["b'1"]
+        assert [row["movie_id"] for row in answers.of_user(connection, "one_list", "007")] == ["b'1"]
 
 
 def test_a_user_whose_id_is_a_number_is_found_only_as_it_is_written(shown: Path) -> None:
     with warehouse.reader(shown / "recs.duckdb") as connection:
         found = {
-            user: len(warehouse.of_user(connection, "one_list", user)) for user in ("1", "01", " 1", "3", "x", "1e0")
+            user: len(answers.of_user(connection, "one_list", user)) for user in ("1", "01", " 1", "3", "x", "1e0")
         }
     assert found == {"1": 2, "01": 0, " 1": 0, "3": 0, "x": 0, "1e0": 0}
 
