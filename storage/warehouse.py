@@ -284,6 +284,7 @@ def is_damage(error: duckdb.Error) -> bool:
 
 
 def first_line(error: Exception) -> str:
+    """What DuckDB says went wrong, without where in the statement."""
     return str(error).splitlines()[0]
 
 
