@@ -112,6 +112,13 @@ def difference(document: dict[str, Any]) -> str:
     return f"{facts(told)}\n\n{table(['movie', 'lists before', 'after', 'change'], changes)}"
 
 
+def findings(document: dict[str, Any]) -> str:
+    """What was looked at, with what to do where something is wrong."""
+    rows = [(one["state"], one["check"], one["message"]) for one in document["findings"]]
+    hints = [f"hint: {one['check']}: {one['hint']}" for one in document["findings"] if one["hint"]]
+    return "\n".join([table(["", "looked at", "found"], rows), *hints])
+
+
 def status(document: dict[str, Any]) -> str:
     """What is published, what runs, how the newest runs ended."""
     if document["damaged"]:

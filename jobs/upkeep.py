@@ -75,4 +75,28 @@ def schedule_next(ctx: click.Context, count: int) -> Answer:
     return done, show.table([f"at ({done['timezone']})", "UTC", "as of"], rows) + warning
 
 
-UPKEEP = (rollback, forget, schedule)
+@click.command(cls=Job)
+@click.pass_context
+def doctor(ctx: click.Context) -> Answer:
+    """Look at everything that could keep tonight from working; exit 7 if something would."""
+    from jobs import doctor as job
+    from jobs import show
+
+    done = job.examine(settings_of(ctx))
+    return done, show.findings(done), exits.INTEGRITY if done["state"] == "bad" else exits.DONE
+
+
+@click.command(cls=Job)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> Answer:
+    """Print what makes SHELL complete commands and options, e.g. for ~/.bashrc: eval "$(recjob completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # those of the choice are click's own
+    script = kind(ctx.find_root().command, {}, "recjob", "_RECJOB_COMPLETE").source()
+    return {"shell": shell, "script": script}, script
+
+
+UPKEEP = (rollback, forget, schedule, doctor, completion)

@@ -1,0 +1,138 @@
+"""Everything that could keep tonight from working, looked at beforehand; nothing is changed."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from jobs import query, schedule
+from jobs import run as journals
+from jobs.configuration import InvalidSettings
+from jobs.settings import Settings
+from recommender.errors import RecommenderError
+from storage import atomic, models, runs, state, tabular, warehouse
+from storage.errors import StorageError
+
+State = Literal["good", "warn", "bad"]
+_NIGHTS = 3
+"""Nights like the largest so far that should fit on the disk."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    check: str
+    state: State
+    message: str
+    hint: str = ""
+
+
+def examine(settings: Settings) -> dict[str, Any]:
+    """Look at everything; `state` is the worst of the findings."""
+    findings = [finding for look in _LOOKS for finding in _told(look, settings)]
+    worst = max((finding.state for finding in findings), key=("good", "warn", "bad").index)
+    return {"state": worst, "findings": [asdict(finding) for finding in findings]}
+
+
+def _told(look: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
+    """What a look finds; an error that stops it is a finding, too."""
+    try:
+        yield from look(settings)
+    except (StorageError, RecommenderError, InvalidSettings) as error:
+        yield Finding(look.__name__.lstrip("_"), "bad", str(error), error.hint)
+
+
+def _state_folder(settings: Settings) -> Iterator[Finding]:
+    root = settings.state_dir
+    version = state.check(root)
+    if not root.is_dir():
+        yield Finding("state folder", "warn", f"{root} is not there yet", "the first run makes it")
+    elif not os.access(root, os.W_OK):
+        yield Finding("state folder", "bad", f"{root} cannot be written", "run as its owner")
+    else:
+        yield Finding("state folder", "good", f"{root}, version {version or 'of none yet'}")
+    if os.geteuid() == 0:
+        yield Finding("user", "warn", "this is root", "a user of its own needs none of these rights")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folders = (settings.models, settings.runs, settings.published)
+    newest = [max((path for path in folder.glob("*") if not path.is_symlink()), default=folder) for folder in folders]
+    needed, free = _NIGHTS * sum(map(atomic.size, newest)), atomic.free(settings.state_dir)
+    kind: State = "good" if free > needed else "warn"
+    message = f"{free / 2**30:.1f} GiB free, {_NIGHTS} nights like the last take {needed / 2**30:.2f} GiB"
+    yield Finding(
+        "disk", kind, message, "" if kind == "good" else "make room, or lower publish.retention_dates and keep_files"
+    )
+
+
+def _input(settings: Settings) -> Iterator[Finding]:
+    source = settings.input.ratings or str(settings.lake / "ratings")
+    files = tabular.files_of(source)
+    unreadable = [path for path in files if not os.access(path, os.R_OK)]
+    if unreadable:
+        yield Finding("input", "bad", f"{unreadable[0]} cannot be read", "chmod, or run as another user")
+    else:
+        size = sum(path.stat().st_size for path in files)
+        yield Finding(
+            "input", "good", f"{len(files)} files of ratings, {size / 2**20:.0f} MiB; recjob check looks into them"
+        )
+
+
+def _published(settings: Settings) -> Iterator[Finding]:
+    now = warehouse.current(settings.database)
+    if now is None:
+        yield Finding("published", "warn", "nothing is published yet", "recjob nightly")
+        return
+    warehouse.check(now)
+    told = query.status(settings)
+    yield Finding("published", "good", f"lists of {told['as_of_date']}, {told['hours_old'] or 0:.0f} h old, whole")
+    for log in (*settings.published.glob("*.wal"), *settings.state_dir.glob("*.wal")):
+        yield Finding("published", "warn", f"{log} is a stray write-ahead log", "the next night puts it aside")
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    champion = models.champion(settings.models)
+    if champion is None:
+        yield Finding("models", "warn", "there is no champion yet", "recjob nightly")
+        return
+    models.contents(champion)
+    yield Finding("models", "good", f"champion {champion.version}, {len(models.versions(settings.models))} versions")
+
+
+def _staged(settings: Settings) -> Iterator[Finding]:
+    partitions = runs.partitions(settings.runs)
+    for partition in partitions:
+        runs.verify(partition)
+    yield Finding("staged lists", "good", f"{len(partitions)} dates, whole")
+
+
+def _last_runs(settings: Settings) -> Iterator[Finding]:
+    records = journals.records(settings.journal, settings.lock)
+    if not records:
+        return
+    last = records[-1]
+    good = last["status"] in ("published", "unchanged", "staged", "trained", "checked", "running")
+    why = f": {last['error_message']}" if last.get("error_message") else ""
+    yield Finding(
+        "last run", "good" if good else "warn", f"{last['run_id']} of {last['as_of_date']} {last['status']}{why}"
+    )
+    if atomic.is_locked(settings.lock):
+        yield Finding("lock", "good", "a run is working now")
+
+
+def _schedule(settings: Settings) -> Iterator[Finding]:
+    upcoming = schedule.upcoming(settings, 1)
+    yield Finding("schedule", "good", f"next at {upcoming['next'][0]['at']}, for {upcoming['next'][0]['as_of_date']}")
+    if upcoming["warning"]:
+        yield Finding("schedule", "warn", upcoming["warning"], "schedule.timezone = UTC has no such nights")
+
+
+def _device(_: Settings) -> Iterator[Finding]:
+    from recommender import device  # TensorFlow comes with it
+
+    yield Finding("device", "good", device.name())
+
+
+_LOOKS = (_state_folder, _disk, _input, _published, _registry, _staged, _last_runs, _schedule, _device)
