@@ -91,10 +91,9 @@ def doctor(ctx: click.Context) -> Answer:
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> Answer:
     """Print what makes SHELL complete commands and options, e.g. for ~/.bashrc: eval "$(recjob completion bash)"."""
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
-    kind = get_completion_class(shell)
-    assert kind is not None  # those of the choice are click's own
+    kind = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
     script = kind(ctx.find_root().command, {}, "recjob", "_RECJOB_COMPLETE").source()
     return {"shell": shell, "script": script}, script
 
