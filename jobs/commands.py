@@ -277,13 +277,13 @@ def evaluate(
     On the time-range split `basic` and `tuned` reproduce the article: 60 % / 20 % / 20 % of the time range.
     """
     from jobs import evaluate as job
-    from jobs import show
+    from jobs import show_experiments
 
     settings = settings_of(ctx)
     chosen = model or name or settings.model.name
     target = plot or settings.reports / f"evaluate-{chosen}-{split}.png"
     done = job.evaluate(settings, chosen, split, movie_key, seed, target, not no_lists)
-    return done, show.evaluation(done)
+    return done, show_experiments.evaluation(done)
 
 
 for _command in (*experiments.EXPERIMENTS, *lookups.LOOKUPS, *upkeep.UPKEEP):

@@ -5,6 +5,7 @@ Unknown keys are errors.
 
 import dataclasses
 import difflib
+import logging
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jobs.settings import Settings
 from recommender.config import RECIPES
 
+logger = logging.getLogger(__name__)
+_LARGEST = 2**20
+"""Bytes of a configuration."""
+_OTHER_VARIABLES = ("RECJOB_CONFIG", "RECJOB_RUN_", "RECJOB_TEST_")
+"""Variables that are no settings: the file, what hooks are told, what tests need."""
 PRIVATE = ("hooks.on_success", "hooks.on_refusal", "hooks.on_failure")
 """Keys whose values are shown nowhere: arguments of programs may hold a password."""
 
@@ -68,6 +74,13 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
+        if not file.is_file() or file.stat().st_size > _LARGEST:
+            what = (
+                f"has {file.stat().st_size:,} bytes, a configuration has at most {_LARGEST:,}"
+                if file.is_file()
+                else "is no file"
+            )
+            raise InvalidSettings(f"{file} {what}", hint="recjob init writes one")
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSettings(f"{file} cannot be read: {error.strerror}", hint="recjob init writes one") from error
@@ -82,6 +95,10 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     by_variable = {variable(key): key for key in known_keys()}
+    for name in environ:
+        if name.startswith("RECJOB_") and name not in by_variable and not name.startswith(_OTHER_VARIABLES):
+            near = difflib.get_close_matches(name, by_variable, n=1, cutoff=0.5)
+            logger.warning("config.unknown_variable", extra={"variable": name, "nearest": near[0] if near else None})
     return {by_variable[name]: value for name, value in environ.items() if name in by_variable}
 
 

@@ -40,14 +40,14 @@ def tune(
 
     Ctrl-C keeps the trials that are finished. The best is shown as lines for recjob.toml.
     """
-    from jobs import show
+    from jobs import show_experiments
     from jobs import tune as job
 
     settings = settings_of(ctx)
     search = job.Search(model or settings.model.name, split, preset, only, seed)
     target = plot or settings.reports / f"tune-{study or search.study}.png"
     done = job.tune(settings, search, trials=trials, minutes=minutes, study=study, wait=wait, plot=target)
-    return done, show.tuning(done)
+    return done, show_experiments.tuning(done)
 
 
 @click.command(cls=Job)
@@ -86,7 +86,7 @@ def backtest(
     Each night knows what it would have known then, and is measured on the ratings of the days until the next.
     """
     from jobs import backtest as job
-    from jobs import show
+    from jobs import show_experiments
 
     settings = settings_of(ctx)
     start, end = day_of(first, settings), day_of(last, settings)
@@ -95,7 +95,7 @@ def backtest(
     replay = job.Replay(model or settings.model.name, start, end, every, retrain, seed)
     target = plot or settings.reports / f"backtest-{replay.model}.png"
     done = job.backtest(settings, replay, target)
-    return done, show.backtest(done)
+    return done, show_experiments.backtest(done)
 
 
 EXPERIMENTS = (tune, backtest)

@@ -17,7 +17,7 @@ def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: 
 
     Raises `QueryRefused` for anything else, and past `max_rows` or `timeout` seconds.
     """
-    with warehouse.reader(settings.database) as connection:
+    with warehouse.reader(settings.database, answers.MEMORY) as connection:
         columns, rows = answers.select(connection, statement, max_rows, timeout)
     return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}
 

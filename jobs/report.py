@@ -57,7 +57,7 @@ def write(settings: Settings, run_id: str | None = None, ratings: pa.Table | Non
 
 def gather(settings: Settings, run_id: str | None = None, ratings: pa.Table | None = None) -> dict[str, Any]:
     """All that a report tells, as plain values."""
-    record = _record(settings, run_id)
+    record, told = _record(settings, run_id), settings.origin.keys() - set(configuration.PRIVATE)
     found: dict[str, Any] = {
         "run": {key: value for key, value in record.items() if key not in ("steps", "inputs", "checks", "metrics")},
         "verdicts": _verdicts(record),
@@ -65,7 +65,7 @@ def gather(settings: Settings, run_id: str | None = None, ratings: pa.Table | No
         "checks": record.get("checks", []),
         "inputs": record.get("inputs", []),
         "rejected": record.get("rejected", []),
-        "settings": {key: str(value) for key, value in configuration.flat(settings).items() if key in settings.origin},
+        "settings": {key: str(value) for key, value in configuration.flat(settings).items() if key in told},
     }
     version = record.get("model_version")
     manifest = next((m.manifest for m in models.versions(settings.models) if m.version == version), None)

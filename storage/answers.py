@@ -8,6 +8,9 @@ import duckdb
 from storage import warehouse
 from storage.errors import QueryRefused
 
+MEMORY = "1GiB"
+"""The most that one SELECT may take."""
+
 
 def select(
     connection: duckdb.DuckDBPyConnection, statement: str, max_rows: int, timeout: float

@@ -34,7 +34,7 @@ class Figures:
 def figures(partition: RunPartition) -> Figures:
     """The figures of a partition, also one that has not appeared yet."""
     paths = {name: str(partition.path(name)) for name in ("recommendations", "user_status")}
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=warehouse.OFFLINE) as connection:
         ((lists, same_list, same_first, *rest),) = connection.execute(
             warehouse.sql("checks/lists.sql"), paths
         ).fetchall()
@@ -49,7 +49,7 @@ def churn(partition: RunPartition, before: RunPartition, users: int) -> float | 
     if warehouse.id_types(partition) != warehouse.id_types(before):
         return None
     paths = {"recommendations": str(partition.path("recommendations")), "before": str(before.path("recommendations"))}
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=warehouse.OFFLINE) as connection:
         query = warehouse.sql("checks/churn.sql")
         found = connection.execute(query, paths | {"every": users // _COMPARED + 1}).fetchall()[0][0]
     return None if found is None else float(found)
@@ -68,7 +68,7 @@ def difference(one: RunPartition, other: RunPartition, movies: int = 10) -> dict
         )
     every = int(other.record["rows"]["user_status"]) // _COMPARED + 1
     paths = {"one": str(one.path("recommendations")), "other": str(other.path("recommendations"))}
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=warehouse.OFFLINE) as connection:
 
         def ask(query: str, values: dict[str, Any]) -> list[dict[str, Any]]:
             cursor = connection.execute(warehouse.sql(f"checks/{query}.sql"), paths | values)

@@ -76,7 +76,7 @@ def digest(recipe: Mapping[str, Any], weights: Arrays, ids: Mapping[str, pa.Arra
 
 def load(root: Path, version: str) -> Model:
     """The manifest of a version, its files not yet verified; raises `NotFound`, `CorruptState`."""
-    if not _NAME.fullmatch(version) or not (root / version).is_dir():
+    if not _NAME.fullmatch(version) or not _is_version(root / version):
         raise NotFound(f"there is no model {version!r}", hint="recjob models list shows the versions")
     folder = root / version
     try:
@@ -116,11 +116,16 @@ def is_intact(root: Path, version: str) -> bool:
     return True
 
 
+def _is_version(path: Path) -> bool:
+    """Whether it is the folder of a version; a link to a folder somewhere else is none."""
+    return bool(_NAME.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+
+
 def versions(root: Path) -> list[Model]:
     """All versions, oldest first."""
     if not root.is_dir():
         return []
-    names = sorted(path.name for path in root.iterdir() if _NAME.fullmatch(path.name))
+    names = sorted(path.name for path in root.iterdir() if _is_version(path))
     return sorted((load(root, name) for name in names), key=lambda model: str(model.manifest["created_at"]))
 
 

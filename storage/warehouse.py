@@ -32,6 +32,14 @@ _BATCH = 1 << 20
 """Rows looked at together, where they are not DuckDB's to look at."""
 _DISK = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException, duckdb.OutOfMemoryException)
 """What DuckDB makes of an error of the disk: as it writes, syncs, commits or spills."""
+OFFLINE: dict[str, Any] = {"autoinstall_known_extensions": "false"}
+"""How every connection is made: DuckDB asks nobody for what it lacks."""
+_CLOSED = OFFLINE | {
+    "enable_external_access": "false",
+    "lock_configuration": "true",
+    "temp_directory": "",  # else what does not fit is spilled beside the published file
+}
+"""What a reader may do."""
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -70,7 +78,7 @@ def build(target: Path, fill: Callable[[duckdb.DuckDBPyConnection], None], expec
     with atomic.new_file(target, mode=atomic.PUBLISHED_MODE) as draft, _nothing_beside(draft):
         with (
             _disk_errors(target, draft, needed),
-            duckdb.connect(config={"temp_directory": f"{draft}.tmp"}) as connection,
+            duckdb.connect(config=OFFLINE | {"temp_directory": f"{draft}.tmp"}) as connection,
         ):
             connection.execute(f"ATTACH '{quoted(draft)}' AS published (STORAGE_VERSION '{_FORMAT}')")
             connection.execute("USE published")
@@ -132,14 +140,18 @@ def prune(root: Path, link: Path, keep: int) -> list[Path]:
 
 
 @contextmanager
-def reader(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-only connection to the current file that can reach nothing else: no files, no network, no settings."""
+def reader(link: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to the current file that can reach nothing else: no files, no network, no settings.
+
+    `memory` is the most it may take, such as 1GiB; without it, what DuckDB takes by default.
+    """
     path = current(link)
     if path is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     try:
-        closed: Any = {"enable_external_access": "false", "lock_configuration": "true"}
-        connection = duckdb.connect(str(path), read_only=True, config=closed)
+        connection = duckdb.connect(
+            str(path), read_only=True, config=_CLOSED | ({"memory_limit": memory} if memory else {})
+        )
     except duckdb.Error as error:
         raise CorruptState(f"{path} cannot be opened: {first_line(error)}", hint=_OTHER) from error
     try:
@@ -153,7 +165,7 @@ def reader(link: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def rated_before(partition: RunPartition, ratings: pa.Table) -> int:
     """How many recommended movies their user had rated: a second, independent look at what scoring removed."""
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=OFFLINE) as connection:
         connection.register("ratings", ratings)
         query = sql("checks/rated_before.sql")
         return int(connection.execute(query, [str(partition.path("recommendations"))]).fetchall()[0][0])
@@ -248,7 +260,7 @@ def _may_repeat(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def _verify(path: Path, expected: int) -> None:
     """Open the finished file as a reader would, and count the rows of `recommendations`."""
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with duckdb.connect(str(path), read_only=True, config=_CLOSED) as connection:
         found = int(connection.execute("SELECT count(*) FROM recommendations").fetchall()[0][0])
         connection.execute("SELECT * FROM current_recommendations LIMIT 1").fetchall()
     if found != expected:

@@ -84,3 +84,15 @@ def test_a_blend_is_three_weights_that_are_not_all_0(weights: str) -> None:
     with pytest.raises(InvalidSettings, match="blend"):
         configuration.load(None, {"RECJOB_MODEL_BLEND": weights})
     assert configuration.load(None, {"RECJOB_MODEL_BLEND": "1,0.5,0"}).recipe.model.blend == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.faults("B6.9")
+def test_an_unknown_variable_is_a_warning_that_names_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
+    known = {"RECJOB_CONFIG": "x", "RECJOB_RUN_ID": "x", "RECJOB_SCORE_TOP_N": "7", "PATH": "x"}
+    assert configuration.load(None, known).score.top_n == 7
+    assert not caplog.records
+    assert configuration.load(None, {"RECJOB_SCORE_TOPN": "sesame", "RECJOB_XYZZY": "sesame"}).score.top_n == 50
+    told = {record.variable: record.nearest for record in caplog.records}  # type: ignore[attr-defined]
+    assert told["RECJOB_SCORE_TOPN"] == "RECJOB_SCORE_TOP_N"
+    assert "RECJOB_XYZZY" in told
+    assert "sesame" not in caplog.text
