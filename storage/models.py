@@ -6,6 +6,7 @@ JSON only: nothing in a version is ever executed, and none of it is unpickled.
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -173,9 +174,9 @@ class CheckpointFile:
     """One unfinished training, kept beside the registry under the digest of its inputs."""
 
     def __init__(self, root: Path, training: str, apart: float = 10.0) -> None:
-        """`apart`: seconds between two states that are kept. To write one can take longer than an epoch."""
+        """`apart`: seconds between two states that are kept; the first one is. To write one can take longer than an epoch."""
         self.path = root / "unfinished" / f"{training[:32]}.npz"
-        self.apart, self.kept_at = apart, time.monotonic()
+        self.apart, self.kept_at = apart, -math.inf
 
     def load(self) -> dict[str, NDArray[Any]] | None:
         """The newest state, or None where there is none or it cannot be read: then training starts anew."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,6 +31,10 @@ FAST = {
     "score.top_n": 5,
     "gate.max_rmse_ratio": 10.0,
 }
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job hands that on to every child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -297,6 +297,10 @@ def test_a_state_folder_that_cannot_be_used_is_told_before_any_work(tmp_path: Pa
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)
+    if STATES[state][1] == 3 and not all(
+        part.stat().st_mode & stat.S_IXOTH for part in Path(sys.prefix, "lib").parents
+    ):
+        pytest.skip(f"another user cannot read {sys.prefix}")
     subprocess.run(state, shell=True, cwd=tmp_path, check=True)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     script = "import os; from jobs import cli, commands, nightly, progress, show; os.setegid(65534); os.seteuid(65534); cli.main()"
