@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from jobs import configuration, exits, log, signals
+from jobs import configuration, examples, exits, log, signals
 from jobs.settings import Settings
 from storage import state
 
@@ -105,6 +105,27 @@ COMMON: list[Callable[[Any], Any]] = [
 ]
 
 
+def _show_examples(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """Write what can be typed as it stands: long lines are not broken."""
+    with formatter.section("Examples"):
+        formatter.write("".join(f"  {line}\n" for line in examples.of(ctx.command_path)))
+
+
+class Recjob(click.Group):
+    """All commands: examples and exit codes stand below them."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples, then what a code means to whoever called, and when to call again."""
+        _show_examples(ctx, formatter)
+        with formatter.section("Exit codes"):
+            formatter.write_dl(
+                [
+                    (str(code), meaning + (f"; try again: {again}" if again else ""))
+                    for code, (meaning, again) in exits.MEANINGS.items()
+                ]
+            )
+
+
 WAIT = click.option("--wait", type=Amount(0), default=0.0, help="Seconds to wait for another run to end.")
 
 
@@ -115,6 +136,10 @@ class Job(click.Command):
         super().__init__(*args, **kwargs)
         for option in COMMON:
             option(self)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples below the options."""
+        _show_examples(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> None:
         common = {

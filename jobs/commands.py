@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
-from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, day_of, settings_of
+from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, Recjob, day_of, settings_of
 from jobs.settings import Settings
 
 DATE = click.option(
@@ -57,7 +57,7 @@ def _run_options(command: Any) -> Any:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Recjob, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(installed("recjob"), prog_name="recjob")
 @click.pass_context
 def recjob(ctx: click.Context, /, **common: Any) -> None:

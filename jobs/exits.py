@@ -8,6 +8,24 @@ DONE, BUG, USAGE, INPUT, GATE, BUSY, RESOURCES, INTEGRITY, NOT_FOUND, STALE, PAR
 TIMEOUT, SIGINT, SIGTERM = 124, 130, 143
 """As timeout(1) and shells have them."""
 
+MEANINGS: dict[int, tuple[str, str]] = {
+    DONE: ("done, or nothing to do", ""),
+    BUG: ("unexpected: a bug", "no"),
+    USAGE: ("usage or configuration", "no"),
+    INPUT: ("the input was rejected", "after mending the data"),
+    GATE: ("the gate refused the model or the lists, or training diverged; nothing changed", "no"),
+    BUSY: ("another run holds the lock", "yes"),
+    RESOURCES: ("disk, memory, permission, I/O", "yes, a few times"),
+    INTEGRITY: ("a file of recjob's own failed its integrity check; doctor: tonight would not work", "no"),
+    NOT_FOUND: ("run, model, date or user not found", "no"),
+    STALE: ("stale (`status --max-age`)", ""),
+    PARTIAL: ("a backfill finished with failed dates", "only those: `--only failed`"),
+    TIMEOUT: ("the run took longer than `--timeout` or `schedule.timeout_hours`", "if the machine was slow"),
+    SIGINT: ("stopped by Ctrl-C, SIGINT", "yes"),
+    SIGTERM: ("stopped by SIGTERM", "yes"),
+}
+"""What each code means, and whether it is worth trying again."""
+
 CODES: dict[type[Exception], int] = {
     InvalidSettings: USAGE,
     storage.StorageError: BUG,

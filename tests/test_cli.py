@@ -1,7 +1,9 @@
 """What a user types and sees: options, output, errors, exit codes, in real child processes."""
 
+import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from conftest import LAST, document
 
-from jobs import exits
+from jobs import examples, exits
 from jobs.commands import recjob as group
 from jobs.nightly import nightly
 from jobs.settings import Settings
@@ -36,6 +39,40 @@ def test_every_command_has_help_json_and_a_config() -> None:
         options = {name for parameter in command.params for name in parameter.opts}
         assert command.help, path
         assert {"--json", "--config", "--state-dir", "--debug"} <= options, path
+
+
+def parsed(line: str) -> tuple[str, ...]:
+    """The path of the command that a line calls, once click has taken its arguments; raises `click.UsageError`."""
+    _, _, call = line.partition("recjob ")
+    words = shlex.split(call.split(')"  ')[0], comments=True)
+    words = list(itertools.takewhile(lambda word: word not in {">", ">>", "2>>", "&&", "||"}, words))
+    command, context, path = group, click.Context(group, info_name="recjob"), ()
+    while isinstance(command, click.Group):
+        name, command, words = command.resolve_command(context, words)
+        path = (*path, name)
+    command.make_context(path[-1], words, parent=context)
+    return path
+
+
+def test_every_command_has_examples_that_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("top.sql").touch()
+    assert {" ".join(("recjob", *path)) for path, _ in leaves(group)} == set(examples.EXAMPLES) - {"recjob"}
+    for name in examples.EXAMPLES:
+        lines = examples.of(name)
+        assert lines, name
+        for line in lines:
+            assert name == "recjob" or " ".join(("recjob", *parsed(line))) == name, line
+
+
+@pytest.mark.parametrize("name", examples.EXAMPLES)
+def test_help_shows_the_examples(name: str) -> None:
+    shown = CliRunner().invoke(group, [*name.split()[1:], "--help"], prog_name="recjob").output
+    for line in examples.of(name):
+        assert f"  {line}\n" in shown
+        assert len(line) <= 100
+    if name == "recjob":
+        assert all(f"\n  {code} " in shown for code in {*exits.CODES.values(), *exits.MEANINGS})
 
 
 def test_every_error_has_an_exit_code() -> None:
