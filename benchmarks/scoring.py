@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 from timing import interleaved
 
-from recommender import models, score
+from recommender import history, models, score
 from recommender.candidates import Candidates
 from recommender.config import recipe
 from recommender.device import block_users
@@ -149,7 +149,7 @@ def screen(given: argparse.Namespace, movies: int) -> tuple[Variants, Callable[[
     ready = train(ratings, recipe("basic"), vocabularies=known).ready(ratings)
     counts = np.bincount(ratings["movie_id"].to_numpy(), minlength=movies + 1)[1:]
     candidates = Candidates(ids, counts, np.full(movies, 3.5, np.float32))
-    seen = score.history(ratings, None, candidates)
+    seen = history.of(ratings, None, candidates)
     said: list[score.Screening] = []
 
     def blocks(ready: Ready, size: int, exact: bool) -> Any:
@@ -189,7 +189,7 @@ def only_memory(users: int, movies: int) -> None:
     known = Vocabulary.of(table["user_id"]), Vocabulary.of(pa.chunked_array([candidates.ids]))
     model = models.build(recipe("basic", hidden_units=(8,), embedding_dimension=4).model, *(v.rows for v in known))
     ready = Ready(model, *known, "movie_id", (1.0, 5.0), None)
-    seen = score.history(table, None, candidates)
+    seen = history.of(table, None, candidates)
     for _ in score.top_n(ready, candidates, seen, 50, users_per_block=block_users(movies)):
         pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -21,6 +21,11 @@ _LARGEST = 2**20
 """Bytes of a configuration."""
 _OTHER_VARIABLES = ("RECJOB_CONFIG", "RECJOB_RUN_", "RECJOB_TEST_")
 """Variables that are no settings: the file, what hooks are told, what tests need."""
+_PATHS = (
+    *("state_dir", "input.ratings", "input.movies", "input.users", "publish.metrics_file"),
+    *(f"rules.{name}" for name in ("candidates_sql", "allow", "block", "exclude", "opt_out", "pinned")),
+)
+"""Keys of files and folders."""
 PRIVATE = ("hooks.on_success", "hooks.on_refusal", "hooks.on_failure")
 """Keys whose values are shown nowhere: arguments of programs may hold a password."""
 
@@ -87,7 +92,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{file} is not TOML: {error}") from error
     found = _leaves(document)
-    for key in ("state_dir", "input.ratings", "input.movies", "input.users", "publish.metrics_file"):
+    for key in _PATHS:
         if isinstance(found.get(key), str) and found[key]:
             found[key] = str(file.resolve().parent / found[key])
     return found
@@ -211,6 +216,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "gate.min_movies": (0, 1),
     "gate.max_cold_rise": (0, 1),
     "candidates.min_ratings": (1, 2**31),
+    "rules.new_every": (0, 1000),
+    "rules.new_days": (0, 36_500),
+    "rules.genre_cap": (0, 1000),
+    "rules.genre_places": (1, 1000),
+    "rules.damping": (0, 1000),
     "score.top_n": (1, 1000),
     "score.batch_size": (0, 2**31),
     "score.memory_gib": (0, 4096),

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs import inputs, publish, train
+from jobs import inputs, publish, rules, train
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.settings import Settings
-from recommender import candidates
+from recommender import history
 from recommender.candidates import Candidates
 from recommender.ready import Ready
+from recommender.rules import SOURCES, Arrangement, Places
 from recommender.tensorflow import tf
 from storage import models
 from storage.errors import NotFound
@@ -30,14 +31,15 @@ _NEAREST = 3
 def explain(settings: Settings, user: str, movie: str | None = None, limit: int = 10) -> dict[str, Any]:
     """The first `limit` movies that are listed to a user, or one `movie`, each with the reasons; ids as the source has them.
 
-    `why` is listed, rank (it is a candidate, but `rank` is too far back), rated or no_candidate. `parts` say how far each
-    part of the score lies above its mean over all candidates; `near` are the rated movies that the model has nearest to it.
-    Raises `NotFound` for a user without a rating, and for a movie without one.
+    `why` is listed (with its `source` and `reason`), rank (it is a candidate, but `rank` is too far back), rated, rule (the
+    setting `rule` keeps it out) or no_candidate. `parts` say how far each part of the score lies above its mean over all
+    candidates; `near` are the rated movies that the model has nearest to it. Raises `NotFound` for a user without a rating, and
+    for a movie that nobody has rated and that is in no movies table.
     """
     day, record = _newest(settings)
-    night = inputs.read(settings, journals.watermark(day, settings.timezone))
+    night = rules.applied(inputs.read(settings, journals.watermark(day, settings.timezone)), settings, day)
     person = _id(night.ratings["user_id"], user, "user")
-    wanted = None if movie is None else _id(night.ratings["movie_id"], movie, "movie")
+    wanted = None if movie is None else _id(night.catalogue["movie_id"], movie, "movie")
     version = models.load(settings.models, record["model_version"])
     case = _Case(night, train.load(version).ready(night.ratings, night.attributes), person, settings)
     places = case.order[:limit] if wanted is None else [case.place(wanted)]
@@ -70,8 +72,12 @@ def _id(column: pa.ChunkedArray, text: str, what: str) -> pa.Scalar:
     except (ValueError, OverflowError, pa.ArrowInvalid):
         found = pa.scalar(None, column.type)
     if not found.is_valid or str(found.as_py()) != text or not pc.any(pc.equal(column, found)).as_py():
-        raise NotFound(f"there is no {what} {text!r} in the ratings", hint="ids are those of the source")
+        raise NotFound(f"there is no {what} {text!r} in the input", hint="ids are those of the source")
     return found
+
+
+def _ruled(name: str, note: str) -> dict[str, Any]:
+    return {"why": "rule", "rule": f"rules.{name}", "note": f"{note}: rules.{name}", "rank": None}
 
 
 @dataclass
@@ -84,29 +90,40 @@ class _Case:
     settings: Settings
 
     def __post_init__(self) -> None:
-        ratings = self.night.ratings
-        self.allowed: Candidates = candidates.select(
-            ratings, self.night.movies, min_ratings=self.settings.candidates.min_ratings
-        )
-        self.theirs = ratings.filter(pc.equal(ratings["user_id"], self.person))
+        ruled, include_seen = self.night.rules, self.settings.score.include_seen
+        self.theirs = self.night.ratings.filter(pc.equal(self.night.ratings["user_id"], self.person))
+        self.allowed: Candidates = rules.candidates_of(self.night, self.settings)
+        seen = history.of(self.theirs, None, self.allowed, include_seen=include_seen, excluded=ruled.excluded)
         self.scores, self.parts = self._scored()
         listable = self.scores.copy()
-        if not self.settings.score.include_seen:
-            seen = pc.is_in(self.allowed.ids, value_set=self.theirs["movie_id"].combine_chunks())
-            listable[seen.to_numpy(zero_copy_only=False)] = -np.inf
-        order = np.argsort(-listable, kind="stable")
-        self.rank = np.empty(len(order), np.int64)
-        self.rank[order] = np.arange(1, len(order) + 1)
-        self.order = order[listable[order] > -np.inf]
+        listable[self.allowed.own :] = listable[seen.rated.positions] = -np.inf
+        order = np.argsort(-listable, kind="stable").astype(np.int32)
+        order = order[listable[order] > -np.inf]
+        n = min(self.settings.score.top_n, len(self.allowed))
+        arrangement = Arrangement(ruled, self.allowed, seen.users, seen.rated, n)
+        self.opted_out = bool(arrangement.opted_out[0])
+        self.found = self._arranged(arrangement, listable, order)
+        self.listed = self.found.at[0][self.found.score[0] > -np.inf]
+        self.order = np.concatenate([self.listed, order[~np.isin(order, self.listed)]])
+        self.rank = {int(place): rank for rank, place in enumerate(self.order, 1)}
+
+    def _arranged(self, arrangement: Arrangement, scores: NDArray[np.float32], order: NDArray[np.int32]) -> Places:
+        """The list as the rules have it, from the places of the candidates in the order of their scores."""
+        highest, at = np.full((1, arrangement.pool), -np.inf, np.float32), np.zeros((1, arrangement.pool), np.int32)
+        best = order[: arrangement.pool]
+        highest[0, : len(best)], at[0, : len(best)] = scores[best], best
+        return arrangement.of(np.zeros(1, np.int64), highest, at)
 
     def _scored(self) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
         """Scores of the candidates, (M,), and what each part adds to them beyond its mean."""
         model, user = self.ready.model, pa.array([self.person.as_py()], self.person.type)
         scorer = self.ready.scorer(self._keys())
-        scores = scorer(user)[0]
+        scores, bias = scorer(user)[0], self.night.rules.bias(self.allowed)
+        parts = {} if bias is None else {"damping": bias - bias.mean()}
+        scores = scores if bias is None else scores + bias
         if not hasattr(model, "blend"):
-            return scores, {}
-        blend, parts = model.blend, {}
+            return scores, parts
+        blend = model.blend
         for (name, alone), weight in zip(_PARTS.items(), blend, strict=True):
             model.blend = alone
             part = weight * scorer(user)[0]
@@ -120,30 +137,47 @@ class _Case:
 
     def place(self, movie: pa.Scalar) -> int:
         """Where a movie stands among the candidates, -1 for nowhere."""
-        return int(pc.index(self.allowed.ids, movie).as_py())
+        place = int(pc.index(self.allowed.ids, movie).as_py())
+        return place if place < self.allowed.own or place in self.listed else -1
 
     def told(self, place: int) -> dict[str, Any]:
         """What there is to say of a candidate."""
         movie = self.allowed.ids[place]
         mine = self.theirs.filter(pc.equal(self.theirs["movie_id"], movie))
-        rank = int(self.rank[place])
         pair = pa.table({"user_id": [self.person.as_py()], self.ready.movie_key: [self._keys()[place].as_py()]})
         pair = pair.cast(pa.schema([("user_id", self.person.type), (self.ready.movie_key, self._keys().type)]))
-        seen = mine.num_rows > 0 and not self.settings.score.include_seen
+        score = self.scores[place] if np.isfinite(self.scores[place]) else self.allowed.mean_rating[place]
         return {
             **self._named(movie),
-            "why": "rated" if seen else "listed" if rank <= self.settings.score.top_n else "rank",
-            "rank": None if seen else rank,
+            **self._why(place, movie, mine.num_rows > 0),
             "of": len(self.order),
-            "score": float(self.scores[place]),
+            "score": float(score),
             "parts": {name: float(part[place]) for name, part in self.parts.items()},
             "predicted_rating": float(self.ready.predict(pair)[0]),
             "rating": mine["rating"][0].as_py() if mine.num_rows else None,
             "near": self._near(place),
         }
 
+    def _why(self, place: int, movie: pa.Scalar, rated: bool) -> dict[str, Any]:
+        """Why a candidate is listed, or not."""
+        if self.opted_out:
+            return _ruled("opt_out", "the user gets no list")
+        if rated and not self.settings.score.include_seen:
+            return {"why": "rated", "rank": None}
+        if place not in self.rank:
+            return _ruled("exclude", "it is kept from this user")
+        rank = self.rank[place]
+        if rank > len(self.listed):
+            return {"why": "rank", "rank": rank}
+        by, back = self.found.by[0][rank - 1], self.found.back[0][rank - 1]
+        source = SOURCES[by] if by else "model"
+        return {"why": "listed", "rank": rank, "source": source, "reason": "genre_cap" if back else None}
+
     def closed(self, movie: pa.Scalar) -> dict[str, Any]:
         """What there is to say of a movie that is no candidate."""
+        for name, ids in self.night.rules.closed.items():
+            if pc.index(ids, movie).as_py() >= 0:
+                return {**self._named(movie), **_ruled(name, "it is kept out of all lists")}
         ratings = int(pc.sum(pc.equal(self.night.ratings["movie_id"], movie)).as_py())
         few = ratings < self.settings.candidates.min_ratings
         note = f"it has {ratings} ratings, fewer than candidates.min_ratings" if few else "it is marked unavailable"

@@ -131,6 +131,7 @@ def _sources(settings: Settings, ids: Sequence[str]) -> list[dict[str, Any]]:
     for path in [
         *(tabular.files_of(source.ratings) if source.ratings else []),
         *([Path(source.users)] if source.users else []),
+        *(Path(path) for path in (settings.rules.exclude, settings.rules.opt_out) if path),
     ]:
         try:
             users = tabular.read(path, wanted).column("user_id").cast(pa.string())

@@ -32,6 +32,12 @@ name = "default"               # default, basic or tuned; any hyper-parameter ca
 [candidates]
 min_ratings = 5                # fewest ratings a recommended movie must have
 
+[rules]                        # who gets which movies, and what stands where: docs/rules.md
+# block = "block.csv"          # movie_id: never listed; there are allow, exclude, opt_out and pinned as well
+# candidates_sql = "rules.sql" # one SELECT of movie_id over the table movies
+released = false               # true: no movie is listed before its release_date
+genre_cap = 0                  # most movies of one genre in the first 10 places; 0: any number
+
 [score]
 top_n = 50                     # movies per user
 

@@ -1,6 +1,7 @@
 """What a night may know: ratings before its watermark, and the movies and users beside them."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,7 +13,9 @@ import pyarrow.compute as pc
 
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
+from recommender import schema
 from recommender.known import Attributes
+from recommender.rules import NO_RULES, Rules
 from storage import digest, forgotten, steady, tabular
 from storage import ratings as stored
 from storage.errors import InvalidInput, NoRatings
@@ -34,6 +37,8 @@ class Night:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     """Verdicts on the input, rows of the `checks` table."""
+    rules: Rules = NO_RULES
+    """What `jobs/rules.py` has read."""
 
     @cached_property
     def training_digest(self) -> str:
@@ -51,7 +56,30 @@ class Night:
     def digest(self) -> str:
         """Hash of everything here that can change a list."""
         others = [table and digest.of_table(table) for table in (self.movies, self.users)]
-        return digest.of_values(digest.of_table(self.ratings), others)
+        ruled = [] if self.rules is NO_RULES else [_digest(vars(self.rules))]
+        return digest.of_values(digest.of_table(self.ratings), others, *ruled)
+
+    @cached_property
+    def catalogue(self) -> pa.Table:
+        """The movies with the number of their ratings: those of the movies table, and any other that was rated."""
+        counts = self.ratings.group_by("movie_id").aggregate([("rating", "count")])
+        ids = pc.unique(
+            pa.chunked_array(
+                [*(self.movies["movie_id"].chunks if self.movies is not None else []), *counts["movie_id"].chunks]
+            )
+        )
+        ids = ids.take(pc.sort_indices(ids))
+        columns: dict[str, pa.Array] = {}
+        known = self.movies if self.movies is not None else schema.movies(ids.type).empty_table()
+        at = pc.index_in(ids, value_set=known["movie_id"].combine_chunks())
+        for own in schema.movies(ids.type):
+            held = own.name in known.column_names
+            columns[own.name] = known[own.name].take(at) if held else pa.nulls(len(ids), own.type)
+        columns["movie_id"] = ids
+        columns["available"] = pc.fill_null(columns["available"], True)
+        rated = counts["rating_count"].take(pc.index_in(ids, value_set=counts["movie_id"].combine_chunks()))
+        columns["n_ratings"] = pc.fill_null(rated, 0)
+        return pa.table(columns, schema=schema.movies(ids.type).append(pa.field("n_ratings", pa.int64())))
 
     @property
     def attributes(self) -> Attributes:
@@ -79,6 +107,15 @@ class Night:
                 f"movie {movie!r} has ratings but no title", hint="add it to the movies table", column="title"
             )
         return self.ratings.append_column("title", titles)
+
+
+def _digest(value: Any) -> Any:
+    """Tables and arrays as their digests, within whatever holds them."""
+    if isinstance(value, Mapping):
+        return {name: _digest(part) for name, part in value.items()}
+    if isinstance(value, pa.Array):
+        return digest.of_table(pa.table([value], names=["id"]))
+    return digest.of_table(value) if isinstance(value, pa.Table) else value
 
 
 def read(settings: Settings, before: datetime | None, known_at: datetime | None = None) -> Night:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from jobs import configuration, exits, expected, forget, hooks, inputs, metrics, publish, signals, space, state
+from jobs import configuration, exits, expected, forget, hooks, inputs, metrics, publish, rules, signals, space, state
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
@@ -162,7 +162,7 @@ def _clean(settings: Settings) -> None:
 
 def _check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:
     with journal.step("check") as step:
-        night = inputs.read(settings, run.watermark, options.known_at)
+        night = rules.applied(inputs.read(settings, run.watermark, options.known_at), settings, run.as_of)
         step.rows = night.ratings.num_rows
         history = journals.records(settings.journal, settings.lock)
         night.checks.extend(expected.verdicts(night, settings, run, history, options.accept_input))

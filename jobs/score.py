@@ -8,16 +8,15 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from jobs import plausible, publish, train
+from jobs import plausible, publish, rules, train
 from jobs.inputs import Night
 from jobs.progress import Progress
 from jobs.run import Journal, Run
 from jobs.settings import Settings
-from recommender import candidates, device, schema, score
+from recommender import device, history, schema, score
 from recommender.errors import ListsRefused
-from storage import runs, warehouse
+from storage import lists, runs
 from storage.errors import AuditFailed
 from storage.models import Model
 from storage.runs import RunPartition
@@ -34,11 +33,12 @@ def stage(
     to `force` them; then there is no partition that a later night could publish.
     """
     with journal.step("score") as step:
-        allowed = candidates.select(night.ratings, night.movies, min_ratings=settings.candidates.min_ratings)
-        seen = score.history(night.ratings, night.users, allowed, include_seen=settings.score.include_seen)
+        allowed = rules.candidates_of(night, settings)
+        include_seen, excluded = settings.score.include_seen, night.rules.excluded
+        seen = history.of(night.ratings, night.users, allowed, include_seen=include_seen, excluded=excluded)
         memory = int(settings.score.memory_gib * 2**30) or None
         size = settings.score.batch_size or device.block_users(len(allowed), memory)
-        logger.info("score.start", extra={"users": len(seen.users), "movies": len(allowed), "users_per_block": size})
+        logger.info("score.start", extra={"users": len(seen.users), "movies": allowed.own, "users_per_block": size})
         ready = train.load(model).ready(night.ratings, night.attributes)
         blocks = score.top_n(
             ready,
@@ -48,10 +48,11 @@ def stage(
             users_per_block=size,
             exact=settings.score.exact,
             on_screen=lambda screening: logger.info("score.screened", extra=dataclasses.asdict(screening)),
+            rules=night.rules,
         )
         journal.note(
             n_users=len(seen.users),
-            n_movies=len(allowed),
+            n_movies=allowed.own,
             top_n=settings.score.top_n,
             model_version=model.version,
             device=device.name(),
@@ -65,7 +66,7 @@ def stage(
                 "recommendations": schema.recommendations(seen.users.type, allowed.ids.type),
                 "user_status": schema.user_status(seen.users.type),
             },
-            {"movies": _catalogue(night)},
+            {"movies": night.catalogue},
             _record(journal.record, model),
             partial(_inspected, night, settings, journal, force),
         )
@@ -90,38 +91,22 @@ def _record(record: dict[str, Any], model: Model) -> dict[str, Any]:
     return plain
 
 
-def _catalogue(night: Night) -> pa.Table:
-    """The movies of the night with the number of their ratings: those of the movies table, and any other that was rated."""
-    counts = night.ratings.group_by("movie_id").aggregate([("rating", "count")])
-    ids = pc.unique(
-        pa.chunked_array(
-            [*(night.movies["movie_id"].chunks if night.movies is not None else []), *counts["movie_id"].chunks]
-        )
-    )
-    ids = ids.take(pc.sort_indices(ids))
-    columns: dict[str, pa.Array] = {}
-    known = night.movies if night.movies is not None else schema.movies(ids.type).empty_table()
-    at = pc.index_in(ids, value_set=known["movie_id"].combine_chunks())
-    for field in schema.movies(ids.type):
-        held = field.name in known.column_names
-        columns[field.name] = known[field.name].take(at) if held else pa.nulls(len(ids), field.type)
-    columns["movie_id"] = ids
-    columns["available"] = pc.fill_null(columns["available"], True)
-    rated = counts["rating_count"].take(pc.index_in(ids, value_set=counts["movie_id"].combine_chunks()))
-    columns["n_ratings"] = pc.fill_null(rated, 0)
-    return pa.table(columns, schema=schema.movies(ids.type).append(pa.field("n_ratings", pa.int64())))
-
-
 def _inspected(
     night: Night, settings: Settings, journal: Journal, force: str | None, partition: RunPartition
 ) -> dict[str, Any]:
     """What is to be said of finished lists before they are staged: the verdicts on them, and nothing that was rated."""
-    if not settings.score.include_seen and (found := warehouse.rated_before(partition, night.ratings)):
+    if not settings.score.include_seen and (found := lists.rated_before(partition, night.ratings)):
         raise AuditFailed(
             f"{found} recommended movies had been rated by their user; run {partition.run_id} was not published",
             hint="this is a bug in recjob: please report it",
         )
+    if found := lists.kept_from(partition, night.rules.closed.values(), night.rules.excluded):
+        raise AuditFailed(
+            f"{found} recommended movies are kept out by a rule; run {partition.run_id} was not published",
+            hint="this is a bug in recjob: please report it",
+        )
     checks = plausible.checks(partition, publish.newest_before(settings, partition.as_of), settings, force)
+    checks += rules.verdicts(partition, night)
     journal.note(checks=[*journal.record["checks"], *checks])
     if failed := [check["message"] for check in checks if check["verdict"] == "fail"]:
         raise ListsRefused("; ".join(failed))

@@ -93,6 +93,45 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What people decide about lists beside the model: docs/rules.md. Files are Parquet or CSV, their columns of ids called as
+    `input.columns` says."""
+
+    candidates_sql: str = ""
+    """File with one SELECT of movie_id over the table `movies`: no other movie is listed. Empty: no such rule."""
+    released: bool = False
+    """List no movie before its release_date."""
+    allow: str = ""
+    """File of movie_id: no other movie is listed."""
+    block: str = ""
+    """File of movie_id: none of these is listed."""
+    exclude: str = ""
+    """File of user_id and movie_id: that movie is not listed to that user."""
+    opt_out: str = ""
+    """File of user_id: they get no list, and `user_status` says why."""
+    pinned: str = ""
+    """File of movie_id: these stand first in every list, in the order of the file, where the user has not rated them."""
+    new_every: int = 0
+    """Each so-manieth place of a list is for a new movie, in turn, however few its ratings; 0: none."""
+    new_days: float = 30.0
+    """How long a movie is new: days since its release_date, or its first rating where that is unknown."""
+    genre_cap: int = 0
+    """Most movies of one genre in the first `genre_places` places; 0: any number."""
+    genre_places: int = 10
+    """Places that `genre_cap` is on."""
+    damping: float = 0.0
+    """What a movie's score loses for each natural logarithm of its ratings: lists get less popular movies."""
+    fill: bool = False
+    """Fill a list that would be short with the most rated of the movies with fewer than `candidates.min_ratings`."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that are named, by the name of their setting."""
+        names = ("candidates_sql", "allow", "block", "exclude", "opt_out", "pinned")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+@dataclass(frozen=True)
 class Score:
     """How every user is scored."""
 
@@ -169,6 +208,7 @@ class Settings:
     model: Model = Model()
     gate: Gate = Gate()
     candidates: Candidates = Candidates()
+    rules: Rules = Rules()
     score: Score = Score()
     publish: Publish = Publish()
     schedule: Schedule = Schedule()

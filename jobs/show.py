@@ -82,14 +82,16 @@ def explanation(document: dict[str, Any]) -> str:
     head = f"user {document['user_id']}, {document['n_ratings']} ratings, as of {document['as_of_date']}"
     rows = []
     for movie in document["movies"]:
-        if movie["why"] == "no_candidate":
+        if movie["why"] in ("no_candidate", "rule"):
             return f"{head}\n\n{movie['title'] or movie['movie_id']} is no candidate: {movie['note']}"
         parts = [f"{value:+.2f}" for value in movie["parts"].values()]
         near = "; ".join(f"{other['title'] or other['movie_id']} ({other['rating']:g})" for other in movie["near"])
         place = f"rated {movie['rating']:g}" if movie["why"] == "rated" else movie["rank"]
-        rows.append((place, movie["title"] or movie["movie_id"], f"{movie['predicted_rating']:.2f}", *parts, near))
+        by = " ".join(filter(None, (movie.get("source"), movie.get("reason"))))
+        title = movie["title"] or movie["movie_id"]
+        rows.append((place, title, by, f"{movie['predicted_rating']:.2f}", *parts, near))
     names = list(document["movies"][0]["parts"]) if rows else []
-    return f"{head}\n\n{table(['rank', 'title', 'predicted', *names, 'near to'], rows)}"
+    return f"{head}\n\n{table(['rank', 'title', 'source', 'predicted', *names, 'near to'], rows)}"
 
 
 def difference(document: dict[str, Any]) -> str:

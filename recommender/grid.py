@@ -26,19 +26,25 @@ _THREADS = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched
 class Grid:
     """A model and the movies that it is to score."""
 
-    def __init__(self, model: Any, movie_rows: NDArray[np.int32]) -> None:
-        self.model, step = model, RUN if model.factored else TILE
+    def __init__(self, model: Any, movie_rows: NDArray[np.int32], bias: NDArray[np.float32] | None = None) -> None:
+        """`movie_rows` (M,) are rows of the model; `bias` (M,) is added to the score that everybody has for a movie."""
+        self.model, self.score, step = model, model.score_grid, RUN if model.factored else TILE
         self.width = -(-len(movie_rows) // step) * step
         padded = np.full(self.width, UNKNOWN, np.int32)
         padded[: len(movie_rows)] = movie_rows
         listed = tf.constant(padded != UNKNOWN)
         codes = model.encode_movies(tf.constant(padded))  # (M', g)
+        own = np.zeros((self.width, 1), np.float32)
+        if bias is not None:
+            own[: len(bias), 0] = bias
         if model.factored:
             codes = tf.where(listed[:, None], codes, 0.0)
             self.longest = tf.reduce_max(tf.norm(codes, axis=1))
-            never = tf.where(listed, 0.0, -np.inf)[:, None]
-            self.codes = tf.concat([codes, never], axis=1)
+            self.codes = tf.concat([codes, tf.where(listed[:, None], own, -np.inf)], axis=1)
         else:
+            if bias is not None:
+                codes = tf.concat([codes, own], axis=1)
+                self.score = lambda users, movies: model.score_grid(users, movies[:, :-1]) + movies[:, -1]
             self.codes, self.listed = codes, listed
             self.tiles = tf.reshape(codes, [-1, TILE, codes.shape[-1]])
             self.compiled = traced(self._group, jit_compile=True)
@@ -62,7 +68,7 @@ class Grid:
         """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
         tile = tf.TensorSpec([GROUP, TILE], tf.float32)
         scores = tf.map_fn(
-            lambda movie_codes: self.model.score_grid(user_codes, movie_codes), self.tiles, fn_output_signature=tile
+            lambda movie_codes: self.score(user_codes, movie_codes), self.tiles, fn_output_signature=tile
         )  # (T, G, tile)
         return tf.reshape(tf.transpose(scores, [1, 0, 2]), [GROUP, -1])
 

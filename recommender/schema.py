@@ -67,7 +67,8 @@ def recommendations(user_id: pa.DataType, movie_id: pa.DataType) -> pa.Schema:
             pa.field("movie_id", movie_id, nullable=False),
             pa.field("score", pa.float32(), nullable=False),  # what the ranking is by, rounded; finite
             pa.field("predicted_rating", pa.float32(), nullable=False),  # stars, clipped to the rating scale, rounded
-            pa.field("source", pa.string(), nullable=False),  # model | cold_user
+            pa.field("source", pa.string(), nullable=False),  # model | cold_user | pinned | new_movie | filler
+            pa.field("reason", pa.string()),  # null | genre_cap: why a row stands lower than its score
         ]
     )
 
@@ -80,6 +81,6 @@ def user_status(user_id: pa.DataType) -> pa.Schema:
             pa.field("segment", pa.string(), nullable=False),  # warm | cold
             pa.field("n_ratings", pa.int32(), nullable=False),  # before the watermark
             pa.field("n_recommendations", pa.int16(), nullable=False),
-            pa.field("short_reason", pa.string()),  # null | catalogue_exhausted
+            pa.field("short_reason", pa.string()),  # null | catalogue_exhausted | opted_out
         ]
     )

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender import schema
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.grid import GROUP, Grid, best, whole_groups
-from recommender.ranking import Rows
+from recommender.history import History
 from recommender.ready import Ready
+from recommender.rules import BY_SCORE, NO_RULES, SOURCES, Arrangement, Places, Rules
 from recommender.screen import LANDMARKS, Screen
 from recommender.tensorflow import tf, traced
-from recommender.vocabulary import Vocabulary
+from recommender.vocabulary import UNKNOWN
 
 _RATED = 16 * GROUP
 """Users whose lists are rated at once."""
@@ -49,18 +49,6 @@ class Block:
 
 
 @dataclass(frozen=True)
-class History:
-    """Who rated what."""
-
-    users: pa.Array
-    """All users known by the watermark, sorted."""
-    n_ratings: NDArray[np.int32]
-    """Shape (U,)."""
-    rated: Rows
-    """The candidates that each user has rated."""
-
-
-@dataclass(frozen=True)
 class Screening:
     """How the screen did on users that it was not made from."""
 
@@ -76,20 +64,6 @@ class Screening:
     """Whether that is good enough; otherwise everybody is scored in full."""
 
 
-def history(
-    ratings: pa.Table, users: pa.Table | None, candidates: Candidates, *, include_seen: bool = False
-) -> History:
-    """The users of the ratings and of the users table, and the candidates each has rated (none with `include_seen`)."""
-    known = Vocabulary.of(ratings["user_id"])
-    if users is not None:
-        known = Vocabulary.of(pa.chunked_array([known.ids, *users["user_id"].chunks]))
-    user = known.encode(ratings["user_id"]) - 1
-    counts = np.bincount(user, minlength=len(known)).astype(np.int32)
-    movie = pc.fill_null(pc.index_in(ratings["movie_id"], value_set=candidates.ids), -1).to_numpy()
-    keep = (movie >= 0) & (not include_seen)
-    return History(known.ids, counts, Rows.of(user[keep], movie[keep], len(known)))
-
-
 def top_n(
     ready: Ready,
     candidates: Candidates,
@@ -99,6 +73,7 @@ def top_n(
     users_per_block: int,
     exact: bool = True,
     on_screen: Callable[[Screening], None] = lambda screening: None,
+    rules: Rules = NO_RULES,
 ) -> Iterator[Block]:
     """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
 
@@ -106,10 +81,10 @@ def top_n(
     are marked `cold_user`: a model by history gives them what is popular of late, others cannot score them, and they get
     the most rated candidates. A movie unknown to the model is listed to nobody else. A user with fewer than `n` unseen
     candidates gets them all and a reason. Where a block does not fit in memory it is halved. Unless `exact`, a model that is
-    no product of factors is screened, where there are movies and users enough and the screen proves good. Scores and stars
-    are rounded once all is ranked. Raises `NonFiniteScores`, `OutOfMemory`.
+    no product of factors is screened, where there are movies and users enough and the screen proves good. What `rules` put
+    elsewhere is marked. Scores and stars are rounded once all is ranked. Raises `NonFiniteScores`, `OutOfMemory`.
     """
-    scorer = _Scorer(ready, candidates, seen, n)
+    scorer = _Scorer(ready, candidates, seen, n, rules)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
     if not exact and not ready.model.factored:
         try:
@@ -133,30 +108,38 @@ def top_n(
 class _Scorer:
     """One model against one set of candidates."""
 
-    def __init__(self, ready: Ready, candidates: Candidates, seen: History, n: int) -> None:
+    def __init__(self, ready: Ready, candidates: Candidates, seen: History, n: int, rules: Rules) -> None:
         self.ready, self.candidates, self.seen = ready, candidates, seen
         self.wanted, self.n = n, min(n, len(candidates))
-        self.movie_rows = candidates.rows(ready.movies, ready.movie_key)
-        self.grid = Grid(ready.model, self.movie_rows)
+        self.movie_rows, self.bias = candidates.rows(ready.movies, ready.movie_key), rules.bias(candidates)
+        self.grid = self._grid(np.arange(candidates.own))
+        self.arrangement = Arrangement(rules, candidates, seen.users, seen.rated, self.n) if rules.rearrange else None
+        self.best = self.arrangement.pool if self.arrangement else self.n  # so many are looked for
+        if self.arrangement and len(self.arrangement.by_rule):
+            self.others = self._grid(self.arrangement.by_rule)
         self.at_once = (
             len(seen.users) if ready.model.factored else max(GROUP, _REUSED // self.grid.width // GROUP * GROUP)
         )
         self.screen: Screen | None = None
         popular = np.full(self.grid.width, -np.inf, np.float32)
-        popular[: len(candidates)] = np.log1p(candidates.n_ratings)
+        popular[: candidates.own] = np.log1p(candidates.n_ratings[: candidates.own])
         self.popularity = tf.constant(popular)  # (M',)
         self.exact = traced(self._exact, reduce_retracing=True) if ready.model.factored else self._exact
         self.rate = traced(ready.model.call, reduce_retracing=True)
+
+    def _grid(self, places: NDArray[np.integer]) -> Grid:
+        """The scores of some candidates."""
+        return Grid(self.ready.model, self.movie_rows[places], None if self.bias is None else self.bias[places])
 
     def block(self, start: int, stop: int) -> Block:
         """Score users `start:stop`."""
         users = np.arange(start, stop)
         rows = self.ready.users.encode(self.seen.users[start:stop])
         known = self.ready.scores(rows)
-        highest, at = np.zeros((len(users), self.n), np.float32), np.zeros((len(users), self.n), np.int32)
+        highest, at = np.zeros((len(users), self.best), np.float32), np.zeros((len(users), self.best), np.int32)
 
         def fill(which: NDArray[np.bool_], choose: Any) -> NDArray[np.bool_]:
-            """Fill in the lists of some; returns what `choose` says of each."""
+            """Fill in the best of some; returns what `choose` says of each."""
             places, flags = np.flatnonzero(which), [np.zeros(0, bool)]
             for first in range(0, len(places), self.at_once):
                 some = places[first : first + self.at_once]
@@ -170,9 +153,33 @@ class _Scorer:
             left[known] = ~fill(known, partial(self._screened, self.screen))
         if (broken := fill(left, self.exact)).any():
             raise NonFiniteScores(int(broken.sum()))
-        at = np.minimum(at, len(self.candidates) - 1)  # where a list is short, what follows is no movie
-        stars = self._predicted(whole_groups(rows), at, ~known)
-        return self._as_block(start, stop, highest, at, stars, self.ready.cold(rows))
+        at = np.minimum(at, self.candidates.own - 1)  # where a list is short, what follows is no movie
+        found = Places.best(highest, at)
+        if self.arrangement:
+            found = self.arrangement.of(users, highest, at)
+            self._score_others(found, self.arrangement.by_rule, rows, known)
+        stars = self._predicted(whole_groups(rows), found.at, ~known)
+        return self._as_block(start, stop, found, stars, self.ready.cold(rows))
+
+    def _score_others(
+        self, found: Places, others: NDArray[np.int32], rows: NDArray[np.int32], known: NDArray[np.bool_]
+    ) -> None:
+        """Work out the scores of the movies that a rule has placed, which are some of `others`.
+
+        One that the model does not know has its mean in stars, and for users whom it cannot score its popularity counts.
+        """
+        placed = found.by != BY_SCORE
+        some = np.flatnonzero(placed.any(axis=1))
+        for first in range(0, len(some), _RATED):  # as many each time: the same user always meets the same arithmetic
+            few = some[first : first + _RATED]
+            padded = np.resize(rows[few], _RATED)
+            scores, _ = self.others.scores(self.ready.model.encode_users(tf.constant(padded)))
+            user, place = np.nonzero(placed[few])
+            at = found.at[few][user, place]
+            score = scores.numpy()[user, np.searchsorted(others, at)]
+            score = np.where(np.isfinite(score), score, self.candidates.mean_rating[at])
+            popular = np.log1p(self.candidates.n_ratings[at])
+            found.score[few[user], place] = np.where(known[few][user], score, popular)
 
     def try_screen(self, report: Callable[[Screening], None]) -> None:
         """Make a screen from some users, try it on some others, and use it from now on if it does well."""
@@ -185,7 +192,7 @@ class _Scorer:
         highest, at, also = self._run(self.exact, held, rows[held])
         if (broken := np.concatenate([broken.numpy(), also])).any():
             raise NonFiniteScores(int(broken.sum()))
-        screen = Screen(self.grid, scores.numpy(), self.n)
+        screen = Screen(self.grid, scores.numpy(), self.best)
         codes = self.ready.model.encode_users(tf.constant(rows[held]))
         scored = screen.widen(_without(screen.bounds(codes), self._rated(held)), highest[:, -1])
         _, found, sure = self._run(partial(self._screened, screen), held, rows[held])
@@ -200,13 +207,14 @@ class _Scorer:
         return tuple(part.numpy()[: len(users)] for part in choose(tf.constant(whole_groups(rows)), self._rated(users)))
 
     def _rated(self, users: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Cells (place among `users`, candidate) of what they have rated."""
-        return np.stack(self.seen.rated.cells(users), axis=1).astype(np.int32)
+        """Cells (place among `users`, candidate) of what they are not to get of all that is ranked."""
+        cells = np.stack(self.seen.rated.cells(users), axis=1).astype(np.int32)
+        return cells[cells[:, 1] < self.candidates.own] if self.candidates.n_rare else cells
 
     def _exact(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
-        """Best scores (U, n), their candidate positions (U, n), and which users (U,) have a score that is not finite."""
+        """Best scores (U, best), their positions, and which users (U,) have a score that is not finite."""
         scores, broken = self.grid.scores(self.ready.model.encode_users(rows))
-        return *best(_without(scores, rated), self.n), broken
+        return *best(_without(scores, rated), self.best), broken
 
     def _screened(self, screen: Screen, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
         """The same by a screen, and which users (U,) are sure."""
@@ -216,12 +224,12 @@ class _Scorer:
     def _popular(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
         """The most rated candidates, for users whom the model cannot score."""
         scores = tf.repeat(self.popularity[None], len(rows), axis=0)
-        return *best(_without(scores, rated), self.n), tf.fill([len(rows)], False)
+        return *best(_without(scores, rated), self.best), tf.fill([len(rows)], False)
 
     def _predicted(
         self, rows: NDArray[np.int32], at: NDArray[np.int32], strange: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Predicted stars (U, n) of the chosen movies; movie means for users whom the model cannot score."""
+        """Predicted stars (U, n) of the chosen movies; movie means where the model does not know the user or the movie."""
         chosen = np.zeros((len(rows), self.n), np.int32)
         chosen[: len(at)] = self.movie_rows[at]
         parts = [
@@ -229,46 +237,49 @@ class _Scorer:
             for first, part in ((first, chosen[first : first + _RATED]) for first in range(0, len(rows), _RATED))
         ]
         stars = tf.concat(parts, axis=0).numpy().reshape(len(chosen), self.n)[: len(at)]
-        stars = np.where(strange[:, None], self.candidates.mean_rating[at], stars)
+        strange = strange[:, None] | (self.movie_rows[at] == UNKNOWN)
+        stars = np.where(strange, self.candidates.mean_rating[at], stars)
         return np.clip(stars, *self.ready.rating_scale)
 
     def _as_block(
-        self,
-        start: int,
-        stop: int,
-        highest: NDArray[np.float32],
-        at: NDArray[np.int32],
-        stars: NDArray[np.float32],
-        cold: NDArray[np.bool_],
+        self, start: int, stop: int, found: Places, stars: NDArray[np.float32], cold: NDArray[np.bool_]
     ) -> Block:
         users = self.seen.users[start:stop]
-        keep = highest > -np.inf  # (U, n): seen movies sort last and are dropped
+        keep = found.score > -np.inf  # (U, n): seen movies sort last and are dropped
         length = keep.sum(axis=1).astype(np.int16)
         user, rank = np.nonzero(keep)
+        by, back = found.by[keep], found.back[keep]
         recommendations = pa.record_batch(
             [
                 users.take(pa.array(user)),
                 pa.array((rank + 1).astype(np.int16)),
-                self.candidates.ids.take(pa.array(at[keep])),
-                pa.array(np.round(highest[keep], schema.SCORE_DECIMALS)),
+                self.candidates.ids.take(pa.array(found.at[keep])),
+                pa.array(np.round(found.score[keep], schema.SCORE_DECIMALS)),
                 pa.array(np.round(stars[keep].astype(np.float32), schema.STARS_DECIMALS)),
-                pa.array(["model", "cold_user"]).take(pa.array(cold[user].astype(np.int8))),
+                pa.array([*SOURCES, "cold_user"]).take(
+                    pa.array(np.where((by == BY_SCORE) & cold[user], len(SOURCES), by))
+                ),
+                pa.array(["genre_cap"]).take(pa.array(np.zeros(len(back), np.int8), mask=~back)),
             ],
             schema=schema.recommendations(users.type, self.candidates.ids.type),
         )
-        status = pa.record_batch(
+        return Block(recommendations, self._status(start, stop, length, cold))
+
+    def _status(self, start: int, stop: int, length: NDArray[np.int16], cold: NDArray[np.bool_]) -> pa.RecordBatch:
+        users = self.seen.users[start:stop]
+        why = np.zeros(len(users), np.int8)
+        if self.arrangement:
+            why[self.arrangement.opted_out[start:stop]] = 1
+        return pa.record_batch(
             [
                 users,
                 pa.array(["warm", "cold"]).take(pa.array(cold.astype(np.int8))),
                 pa.array(self.seen.n_ratings[start:stop]),
                 pa.array(length),
-                pa.array(["catalogue_exhausted"]).take(
-                    pa.array(np.zeros(len(length), np.int8), mask=length >= self.wanted)
-                ),
+                pa.array(["catalogue_exhausted", "opted_out"]).take(pa.array(why, mask=length >= self.wanted)),
             ],
             schema=schema.user_status(users.type),
         )
-        return Block(recommendations, status)
 
 
 def _without(scores: Any, rated: Any) -> Any:

@@ -26,7 +26,7 @@ class Screen:
 
     def __init__(self, grid: Grid, sample: NDArray[np.float32], n: int) -> None:
         """`sample`: scores (S, M') of some users, by the grid; lists have `n` places."""
-        self.grid, self.model, self.n, self.candidates = grid, grid.model, n, n
+        self.grid, self.n, self.candidates = grid, n, n
         listed = np.isfinite(sample[0])
         scores = np.where(listed, sample, 0).astype(np.float32)  # (S, M')
         basis = _basis(scores)  # (r, M')
@@ -44,7 +44,7 @@ class Screen:
         self.movies = tf.constant(np.vstack([basis, _MARGIN * met * error, never]).T.astype(np.float32))  # (M', r + 2)
         self.some = traced(self._some, jit_compile=True)
         codes = tf.gather(grid.codes, self.landmarks)
-        self.of_landmarks = traced(lambda users: self.model.score_grid(users, codes), jit_compile=True)
+        self.of_landmarks = traced(lambda users: grid.score(users, codes), jit_compile=True)
 
     def bounds(self, user_codes: Any) -> Any:
         """What no score is expected to exceed, shape (U, M'), of a multiple of GROUP users; -inf as the grid has it."""
@@ -79,7 +79,7 @@ class Screen:
     def _some(self, user_codes: Any, at: Any) -> Any:
         """Scores (G, C) of a group's own candidates, one user after the other so that the hidden layer stays in cache."""
         return tf.map_fn(
-            lambda of_user: self.model.score_grid(of_user[0][None], tf.gather(self.grid.codes, of_user[1]))[0],
+            lambda of_user: self.grid.score(of_user[0][None], tf.gather(self.grid.codes, of_user[1]))[0],
             (user_codes, at),
             fn_output_signature=tf.TensorSpec([self.candidates], tf.float32),
         )

@@ -52,7 +52,7 @@ COMMENT ON COLUMN run_steps.cpu_seconds IS 'Processor time of all threads.';
 COMMENT ON COLUMN run_steps."rows" IS 'Rows the step made or read.';
 COMMENT ON COLUMN run_steps.peak_rss_mb IS 'Most memory the process had held by the end of the step, MB.';
 
-COMMENT ON TABLE run_inputs IS 'Lineage: the files that the ratings of a run came from.';
+COMMENT ON TABLE run_inputs IS 'Lineage: the files that the ratings of a run came from, and those of its rules.';
 COMMENT ON COLUMN run_inputs.run_id IS 'See runs.';
 COMMENT ON COLUMN run_inputs.path IS 'As read.';
 COMMENT ON COLUMN run_inputs.sha256 IS 'Of the whole file.';
@@ -108,11 +108,12 @@ COMMENT ON TYPE published_run IS 'The runs of recommendations and user_status. C
 COMMENT ON TABLE recommendations IS 'Top-N per date and user. Unique on (as_of_date, user_id, rank) and (as_of_date, user_id, movie_id): verified before publishing, no index kept. Sorted by as_of_date, user_id, rank. Replaced per date, never appended.';
 COMMENT ON COLUMN recommendations.as_of_date IS 'Only ratings before the end of this date (in the configured time zone) were used.';
 COMMENT ON COLUMN recommendations.user_id IS 'Id of the source, with its type.';
-COMMENT ON COLUMN recommendations.rank IS '1 = best, without gaps, after filters.';
+COMMENT ON COLUMN recommendations.rank IS '1 = best, without gaps, after all rules.';
 COMMENT ON COLUMN recommendations.movie_id IS 'See movies.';
 COMMENT ON COLUMN recommendations.score IS 'What the ranking is by: of the default model, the blend of choice, taste and stars in the model''s recipe; of the others, predicted stars before clipping. Comparable within one user and date only. Always finite. Rounded to 4 decimals after ranking: where two are equal, rank still says which was higher.';
 COMMENT ON COLUMN recommendations.predicted_rating IS 'Stars, on the scale of the ratings, rounded to 3 decimals.';
-COMMENT ON COLUMN recommendations.source IS 'model | cold_user (no rating to go by: what is popular of late; with basic and tuned, the most rated movies).';
+COMMENT ON COLUMN recommendations.source IS 'model | cold_user (no rating to go by: what is popular of late; with basic and tuned, the most rated movies) | by a rule of [rules]: pinned | new_movie (a place kept for new movies) | filler (a movie with few ratings, in a list that would be short).';
+COMMENT ON COLUMN recommendations.reason IS 'Why a row stands lower than its score: genre_cap (there were too many of its genre above). Otherwise null.';
 COMMENT ON COLUMN recommendations.run_id IS 'The run that made it; see runs.';
 
 COMMENT ON TABLE user_status IS 'One row per date and user: how the list came about.';
@@ -121,5 +122,5 @@ COMMENT ON COLUMN user_status.user_id IS 'Id of the source, with its type.';
 COMMENT ON COLUMN user_status.segment IS 'warm (the model has ratings to go by) | cold.';
 COMMENT ON COLUMN user_status.n_ratings IS 'Ratings before the watermark.';
 COMMENT ON COLUMN user_status.n_recommendations IS 'Length of the list.';
-COMMENT ON COLUMN user_status.short_reason IS 'Why the list is shorter than top_n: catalogue_exhausted (no unseen candidate left). Otherwise null.';
+COMMENT ON COLUMN user_status.short_reason IS 'Why the list is shorter than top_n: catalogue_exhausted (no unseen candidate left) | opted_out (rules.opt_out: no list). Otherwise null.';
 COMMENT ON COLUMN user_status.run_id IS 'See runs.';

@@ -124,6 +124,7 @@ CREATE TABLE recommendations (
   score FLOAT NOT NULL,
   predicted_rating FLOAT NOT NULL,
   source VARCHAR NOT NULL,
+  reason VARCHAR,
   run_id published_run NOT NULL
 );
 

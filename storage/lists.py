@@ -1,9 +1,11 @@
 """The lists of a partition as a whole, and beside those of another: figures for the gate, each in one pass of the files."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from storage import warehouse
 from storage.errors import NotFound
@@ -53,6 +55,36 @@ def churn(partition: RunPartition, before: RunPartition, users: int) -> float | 
         query = warehouse.sql("checks/churn.sql")
         found = connection.execute(query, paths | {"every": users // _COMPARED + 1}).fetchall()[0][0]
     return None if found is None else float(found)
+
+
+def over_cap(partition: RunPartition, cap: int, places: int) -> int:
+    """How many users have more than `cap` movies of one genre in the first `places` of their list."""
+    values = {name: str(partition.path(name)) for name in ("recommendations", "movies")} | {
+        "cap": cap,
+        "places": places,
+    }
+    with duckdb.connect(config=warehouse.OFFLINE) as connection:
+        return int(connection.execute(warehouse.sql("checks/over_cap.sql"), values).fetchall()[0][0])
+
+
+def rated_before(partition: RunPartition, ratings: pa.Table) -> int:
+    """How many recommended movies their user had rated: a second, independent look at what scoring removed."""
+    with duckdb.connect(config=warehouse.OFFLINE) as connection:
+        connection.register("ratings", ratings)
+        query = warehouse.sql("checks/rated_before.sql")
+        return int(connection.execute(query, [str(partition.path("recommendations"))]).fetchall()[0][0])
+
+
+def kept_from(partition: RunPartition, closed: Iterable[pa.Array], excluded: pa.Table | None) -> int:
+    """How many recommended movies are among the `closed`, or kept from their user: such a look at what rules say."""
+    if excluded is not None and (found := rated_before(partition, excluded)):
+        return found
+    with duckdb.connect(config=warehouse.OFFLINE) as connection:
+        found, path = 0, str(partition.path("recommendations"))
+        for ids in closed:
+            connection.register("closed", pa.table([ids], names=["movie_id"]))
+            found += int(connection.execute(warehouse.sql("checks/closed.sql"), [path]).fetchall()[0][0])
+        return found
 
 
 def difference(one: RunPartition, other: RunPartition, movies: int = 10) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Nothing at or after the watermark leaves this module, so nothing after it can change a result.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -137,7 +136,7 @@ def _usable(
             table, unusable = tabular.typed(
                 tabular.read(path, {name: columns.get(name, name) for name in kinds}), kinds, list(kinds), path
             )
-            read.append({"path": str(path), "sha256": digest.of_file(path), **_of(found)})
+            read.append(steady.lineage(path, found) | {"sha256": digest.of_file(path)})
         tables.append((path, table))
         clocks = [name for name, kind in kinds.items() if kind == "time"]
         problems += unusable or [wrong for name in clocks for wrong in _misread(path, name, table[name], before)]
@@ -234,11 +233,6 @@ def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) 
         column=rejected[0]["reason"].split()[0],
         row=rejected[0]["first_row"],
     )
-
-
-def _of(found: os.stat_result) -> dict[str, Any]:
-    written = datetime.fromtimestamp(found.st_mtime_ns // 1000 / 1e6, UTC)
-    return {"bytes": found.st_size, "modified_at": _naive(written)}
 
 
 def _lineage(rows: int, refused: int, past: pa.Table) -> dict[str, Any]:

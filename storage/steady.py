@@ -4,7 +4,9 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from storage.errors import InputChanging, InvalidInput
 
@@ -19,6 +21,12 @@ def unchanged(path: Path) -> Iterator[os.stat_result]:
         _compare(path, before, error)
         raise
     _compare(path, before)
+
+
+def lineage(path: Path, found: os.stat_result) -> dict[str, Any]:
+    """What `run_inputs` says of a file as a file: path, bytes, modified_at (UTC)."""
+    written = datetime.fromtimestamp(found.st_mtime_ns // 1000 / 1e6, UTC).replace(tzinfo=None)
+    return {"path": str(path), "bytes": found.st_size, "modified_at": written.isoformat()}
 
 
 def settle(paths: Iterable[Path], seconds: float) -> None:

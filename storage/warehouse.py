@@ -34,7 +34,7 @@ _DISK = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException,
 """What DuckDB makes of an error of the disk: as it writes, syncs, commits or spills."""
 OFFLINE: dict[str, Any] = {"autoinstall_known_extensions": "false"}
 """How every connection is made: DuckDB asks nobody for what it lacks."""
-_CLOSED = OFFLINE | {
+CLOSED = OFFLINE | {
     "enable_external_access": "false",
     "lock_configuration": "true",
     "temp_directory": "",  # else what does not fit is spilled beside the published file
@@ -150,7 +150,7 @@ def reader(link: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyCon
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     try:
         connection = duckdb.connect(
-            str(path), read_only=True, config=_CLOSED | ({"memory_limit": memory} if memory else {})
+            str(path), read_only=True, config=CLOSED | ({"memory_limit": memory} if memory else {})
         )
     except duckdb.Error as error:
         raise CorruptState(f"{path} cannot be opened: {first_line(error)}", hint=_OTHER) from error
@@ -161,14 +161,6 @@ def reader(link: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyCon
         if not is_damage(error):
             raise
         raise CorruptState(f"{path} is damaged: {first_line(error)}", hint=_OTHER) from error
-
-
-def rated_before(partition: RunPartition, ratings: pa.Table) -> int:
-    """How many recommended movies their user had rated: a second, independent look at what scoring removed."""
-    with duckdb.connect(config=OFFLINE) as connection:
-        connection.register("ratings", ratings)
-        query = sql("checks/rated_before.sql")
-        return int(connection.execute(query, [str(partition.path("recommendations"))]).fetchall()[0][0])
 
 
 def sql(name: str) -> str:
@@ -260,7 +252,7 @@ def _may_repeat(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def _verify(path: Path, expected: int) -> None:
     """Open the finished file as a reader would, and count the rows of `recommendations`."""
-    with duckdb.connect(str(path), read_only=True, config=_CLOSED) as connection:
+    with duckdb.connect(str(path), read_only=True, config=CLOSED) as connection:
         found = int(connection.execute("SELECT count(*) FROM recommendations").fetchall()[0][0])
         connection.execute("SELECT * FROM current_recommendations LIMIT 1").fetchall()
     if found != expected:

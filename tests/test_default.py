@@ -17,7 +17,7 @@ from test_train import Kept, same_bytes
 from jobs import inputs, train
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
-from recommender import blend, candidates, ranking, score, split
+from recommender import blend, candidates, history, ranking, score, split
 from recommender import train as training
 from recommender.config import Recipe, recipe
 from recommender.known import Attributes
@@ -42,7 +42,7 @@ def trained() -> Trained:
 def lists(trained: Trained, ratings: pa.Table, attributes: Attributes, size: int = 64) -> tuple[pa.Table, pa.Table]:
     """Recommendations and status of everybody in the ratings and the users table."""
     allowed = candidates.select(ratings, attributes.movies, min_ratings=1)
-    seen = score.history(ratings, attributes.users, allowed)
+    seen = history.of(ratings, attributes.users, allowed)
     blocks = list(score.top_n(trained.ready(ratings, attributes), allowed, seen, 5, users_per_block=size))
     found = (
         pa.Table.from_batches([getattr(block, part) for block in blocks]) for part in ("recommendations", "status")

@@ -12,7 +12,7 @@ SCRIPT = """
 import json, resource
 from datetime import UTC, datetime, timedelta
 import numpy as np, pyarrow as pa
-from recommender import candidates, score, train
+from recommender import candidates, history, score, train
 from recommender.config import recipe
 
 MOVIES, SPARE = 4000, 60 * 2**20
@@ -26,7 +26,7 @@ def world(users):  # three ratings each
 
 def scored(table, size, spare=None):
     allowed = candidates.select(table, None, min_ratings=1)
-    seen, ready = score.history(table, None, allowed), trained.ready(table)
+    seen, ready = history.of(table, None, allowed), trained.ready(table)
     blocks = score.top_n(ready, allowed, seen, 10, users_per_block=size)
     if spare:  # what is mapped now, and so much more
         mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

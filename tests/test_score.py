@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from small import as_text, ids, random_model, ratings
 
-from recommender import candidates, device, grid, schema, score
+from recommender import candidates, device, grid, history, schema, score
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
-from recommender.score import History
+from recommender.history import History
 from recommender.tensorflow import tf
 from recommender.train import Trained
 
@@ -43,9 +43,7 @@ def run(
     """Lists and status of everybody."""
     allowed = candidates.select(table, None, min_ratings=1)
     blocks = list(
-        score.top_n(
-            trained.ready(table), allowed, score.history(table, users, allowed, **more), n, users_per_block=size
-        )
+        score.top_n(trained.ready(table), allowed, history.of(table, users, allowed, **more), n, users_per_block=size)
     )
     lists = pa.Table.from_batches([block.recommendations for block in blocks])
     return lists, pa.Table.from_batches([block.status for block in blocks])
@@ -206,7 +204,7 @@ def test_movies_of_one_title_share_a_score_and_stand_in_candidate_order() -> Non
     titled = pa.table({"movie_id": ids([11, 12, 13]), "title": ["Twins", "Alone", "Twins"]})
     allowed = candidates.select(table, titled, min_ratings=1)
     trained = random_model(table["user_id"], titled["title"], movie_key="title")
-    seen = score.history(table, None, allowed, include_seen=True)
+    seen = history.of(table, None, allowed, include_seen=True)
     block = next(score.top_n(trained.ready(table), allowed, seen, 3, users_per_block=16))
     lists = by_user(pa.Table.from_batches([block.recommendations]))
     for best in lists.values():
@@ -285,7 +283,7 @@ def test_a_block_is_whole_groups_that_fit_or_one_group(movies: int) -> None:
 
 
 def history_of(table: pa.Table, allowed: Candidates, **more: Any) -> dict[int, list[int]]:
-    seen: History = score.history(table, more.pop("users", None), allowed, **more)
+    seen: History = history.of(table, more.pop("users", None), allowed, **more)
     return {
         user: seen.rated.positions[seen.rated.starts[at] : seen.rated.starts[at + 1]].tolist()
         for at, user in enumerate(seen.users.to_pylist())
@@ -298,7 +296,7 @@ def test_history_holds_the_rated_candidates_of_every_user() -> None:
     users = pa.table({"user_id": ids([5, 3])})
     assert history_of(table, allowed, users=users) == {3: [0, 2], 5: [], 8: [0, 1]}
     assert history_of(table, allowed, users=users, include_seen=True) == {3: [], 5: [], 8: []}
-    assert score.history(table, users, allowed).n_ratings.tolist() == [2, 0, 3]
+    assert history.of(table, users, allowed).n_ratings.tolist() == [2, 0, 3]
 
 
 @pytest.mark.parametrize(("movies", "n"), [(64, 5), (640, 9), (640, 10), (3200, 7)])

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from small import random_model, ratings
 
-from recommender import candidates, score
+from recommender import candidates, history, score
 from recommender.score import Screening
 from recommender.tensorflow import tf
 from recommender.train import Trained
@@ -32,7 +32,7 @@ def run(trained: Trained, **more: Any) -> tuple[pa.Table, list[Screening]]:
     """The lists of everybody, three strangers among them, and what was said of the screen."""
     users = pa.table({"user_id": pa.array(range(USERS, USERS + STRANGERS + 1))})
     allowed = candidates.select(world(), None, min_ratings=1)
-    seen, said = score.history(world(), users, allowed), list[Screening]()
+    seen, said = history.of(world(), users, allowed), list[Screening]()
     options = {"users_per_block": 512, "on_screen": said.append} | more
     blocks = list(score.top_n(trained.ready(world()), allowed, seen, N, **options))
     return pa.Table.from_batches([block.recommendations for block in blocks]), said
@@ -84,7 +84,7 @@ def test_few_users_or_a_model_of_factors_are_never_screened() -> None:
     allowed = candidates.select(world(), None, min_ratings=1)
     some = world().filter(pc.less(world()["user_id"], 200))
     said: list[Screening] = []
-    seen = score.history(some, None, allowed)
+    seen = history.of(some, None, allowed)
     list(score.top_n(model().ready(some), allowed, seen, N, users_per_block=512, exact=False, on_screen=said.append))
     assert said == []
 

@@ -11,11 +11,11 @@ from conftest import small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recommender import candidates, score, train
+from recommender import candidates, history, score, train
 from recommender.candidates import Candidates
 from recommender.config import recipe
+from recommender.history import History
 from recommender.ranking import Rows
-from recommender.score import History
 from recommender.train import Trained
 
 N = 5
@@ -41,7 +41,7 @@ def lists(seen: History, n: int = N) -> tuple[pa.Table, pa.Table]:
 
 
 def everybody(include_seen: bool = False) -> History:
-    return score.history(small_world().ratings, small_world().users, allowed(), include_seen=include_seen)
+    return history.of(small_world().ratings, small_world().users, allowed(), include_seen=include_seen)
 
 
 @given(st.lists(st.sets(st.integers(0, 29)), min_size=41, max_size=41))

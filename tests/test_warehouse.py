@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from worlds import DAY, GOOD, STATUS, ask, catalogue, publish, rows_of, staged
 
-from storage import answers, atomic, warehouse
+from storage import answers, atomic, lists, warehouse
 from storage.errors import AuditFailed, CorruptState, NotFound, QueryRefused
 
 YESTERDAY = DAY - timedelta(days=1)
@@ -442,7 +442,7 @@ def test_a_folder_with_a_quote_in_its_name_is_published_into(tmp_path: Path) -> 
 
 def test_what_a_user_has_rated_is_counted_in_a_staged_partition(tmp_path: Path) -> None:
     rated = pa.table({"user_id": [1, 1, 2, 9], "movie_id": [10, 99, 10, 11]})
-    assert warehouse.rated_before(staged(tmp_path, "r1"), rated) == 2
+    assert lists.rated_before(staged(tmp_path, "r1"), rated) == 2
 
 
 PUBLISH = """

@@ -22,7 +22,7 @@ GOOD: list[Row] = [
     (2, 1, 11, 0.7, 3.5, "cold_user"),
     (2, 2, 10, 0.7, 3.0, "cold_user"),
 ]
-"""user, rank, movie, score, stars, source"""
+"""user, rank, movie, score, stars, source; and the reason, where there is one"""
 STATUS: list[Row] = [(1, "warm", 3, 2, None), (2, "cold", 0, 2, None)]
 """user, segment, ratings, length of the list, why it is short"""
 
@@ -35,7 +35,7 @@ def schemas(ids: pa.DataType = WHOLE) -> dict[str, pa.Schema]:
 def batch(name: str, rows: Sequence[Row], ids: pa.DataType = WHOLE) -> pa.RecordBatch:
     """Rows of `recommendations` or `user_status`."""
     shape = schemas(ids)[name]
-    return pa.RecordBatch.from_pylist([dict(zip(shape.names, row, strict=True)) for row in rows], shape)
+    return pa.RecordBatch.from_pylist([dict(zip(shape.names, row, strict=False)) for row in rows], shape)
 
 
 def catalogue(movies: Iterable[Any], unavailable: Iterable[Any] = (), title: str = "Movie") -> pa.Table:

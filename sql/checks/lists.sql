@@ -1,6 +1,7 @@
--- For the gate: the lists of a staged partition as a whole. The model's own are looked at; cold users may well have one in common.
+-- For the gate: the lists of a staged partition as a whole. The model's own are looked at; cold users may well have one in common,
+-- and what a rule put there (pinned, new movies) may stand in all of them.
 WITH lists AS (
-  SELECT bit_xor(hash(rank, movie_id)) AS list, any_value(movie_id) FILTER (rank = 1) AS first
+  SELECT bit_xor(hash(rank, movie_id)) AS list, min_by(movie_id, rank) AS first
   FROM read_parquet($recommendations, hive_partitioning = false) WHERE source = 'model'
   GROUP BY user_id
 ),
