@@ -1,6 +1,7 @@
 """Rules from a configuration and files to published lists, and what is said of them."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -9,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import LAST, Recjob, document, real_data, small_world, world_in
 
@@ -206,6 +208,29 @@ def test_paths_of_rules_count_from_the_configuration(tmp_path: Path) -> None:
     assert configuration.load(tmp_path / "recjob.toml", {}).rules.block == str(tmp_path / "lists" / "block.csv")
 
 
+def test_the_example_in_the_documents_is_a_night(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
+    toml, sql = (text.split(f"```{kind}\n")[1].split("```")[0] for kind in ("toml", "sql"))
+    (tmp_path / "recjob.toml").write_text(toml + '[input]\nsettle_seconds = 0\nmovies = "movies.parquet"\n')
+    (tmp_path / "rules.sql").write_text(sql)
+    (tmp_path / "rules").mkdir()
+    listing(tmp_path / "rules" / "block.csv", "movie_id", [1])
+    listing(tmp_path / "rules" / "opt_out.csv", "user_id", [2])
+    listing(tmp_path / "rules" / "pinned.csv", "movie_id", [4])
+    pq.write_table(pa.table({"user_id": [1], "movie_id": [2]}), tmp_path / "rules" / "exclude.parquet")
+    made = world_in(tmp_path / "state", with_releases())
+    pq.write_table(with_releases().movies, tmp_path / "movies.parquet")
+    settings = configuration.load(tmp_path / "recjob.toml", {})
+    found = rules.applied(
+        read(replace(settings, state_dir=made.state_dir), watermark(LAST, "UTC")), settings, LAST
+    ).rules
+    assert found.closed["block"].to_pylist() == [1]
+    assert found.closed["released"].to_pylist() == [3, 33]
+    assert found.closed["candidates_sql"].to_pylist() == []
+    assert found.new.to_pylist() == [4, 31]
+    assert set(re.findall(r"`rules\.(\w+)`", text)) - {*vars(settings.rules)} == {"sql"}
+
+
 def test_text_ids_are_listed_as_they_are_written(tmp_path: Path) -> None:
     settings = world_in(tmp_path / "state", small_world(text_ids=True), input__settle_seconds=0)
     file = str(listing(tmp_path / "block.csv", "movie_id", ["id-1"], ["1"]))
@@ -222,7 +247,7 @@ def test_a_real_night_with_every_rule_holds_them_all(tmp_path: Path) -> None:
         .select(["user_id"])
         .append_column("movie_id", made.ratings["movie_id"].slice(400, 400))
     )
-    pa.parquet.write_table(rated, tmp_path / "exclude.parquet")
+    pq.write_table(rated, tmp_path / "exclude.parquet")
     flags = {
         "state_dir": tmp_path / "state", "model.name": "basic", "model.epochs": 2, "score.top_n": 30, "input.settle_seconds": 0.0,
         "rules.candidates_sql": str(tmp_path / "rules.sql"), "rules.exclude": str(tmp_path / "exclude.parquet"),

@@ -77,6 +77,11 @@ BROKEN_OTHERWISE = [
     ("rank_gaps", {"lists": [GOOD[0], *GOOD[2:], GOOD[1]]}),  # a list in two pieces
     ("rank_gaps", {"lists": [*GOOD[2:], *GOOD[:2]]}),  # users not in order
     ("repeated_movies", {"lists": [*GOOD[:3], (2, 2, 11, 0.7, 3.0, "cold_user")]}),
+    ("unusable_values", {"lists": [(*GOOD[0], "a whim"), *GOOD[1:]]}),
+    (
+        "rank_against_score",
+        {"lists": [(1, 1, 10, 0.5, 4, "model"), (1, 2, 12, 0.1, 4, "pinned"), (1, 3, 11, 0.8, 4, "model"), *GOOD[2:]]},
+    ),
 ]
 
 
@@ -132,6 +137,18 @@ def test_a_run_that_is_not_called_published_stops_the_flip(tmp_path: Path) -> No
 def test_a_short_list_with_a_reason_is_fine(tmp_path: Path) -> None:
     status = [STATUS[0], (2, "cold", 0, 1, "catalogue_exhausted"), (3, "cold", 0, 0, "catalogue_exhausted")]
     assert publish(tmp_path, "r1", [staged(tmp_path, "r1", lists=GOOD[:3], status=status)]).rows == 3
+
+
+def test_rows_that_a_rule_placed_or_moved_back_need_not_follow_their_scores(tmp_path: Path) -> None:
+    lists = [
+        (1, 1, 12, 0.1, 4.0, "pinned"), (1, 2, 10, 0.5, 4.0, "model"), (1, 3, 11, 0.9, 4.0, "model", "genre_cap"),
+        (2, 1, 10, 0.3, 4.0, "model"), (2, 2, 11, 0.6, 4.0, "new_movie"), (2, 3, 12, 0.2, 4.0, "model"),
+    ]  # fmt: skip
+    status = [(1, "warm", 3, 3, None), (2, "warm", 3, 3, None)]
+    partition = staged(tmp_path, "r1", lists=lists, status=status, movies=catalogue([10, 11, 12]))
+    small = rows_of([partition])
+    small["runs"][0]["top_n"] = 3
+    assert publish(tmp_path, "r1", [partition], small).rows == 6
 
 
 def test_a_movie_that_is_gone_today_may_stand_in_the_lists_of_yesterday(tmp_path: Path) -> None:
