@@ -51,7 +51,8 @@ def batches(users: int, random: np.random.Generator) -> Iterator[dict[str, pa.Re
         stars = np.clip(4 + 0.3 * score + random.normal(0, 0.1, movie.shape), 0.5, 5).astype(np.float32)
         rank = np.tile(np.arange(1, TOP + 1, dtype=np.int16), len(user))
         score, stars = np.round(score, schema.SCORE_DECIMALS), np.round(stars, schema.STARS_DECIMALS)
-        lists = [np.repeat(user, TOP), rank, movie.ravel(), score.ravel(), stars.ravel(), ["model"] * movie.size]
+        placed = [["model"] * movie.size, [None] * movie.size]
+        lists = [np.repeat(user, TOP), rank, movie.ravel(), score.ravel(), stars.ravel(), *placed]
         status = [
             user,
             ["warm"] * len(user),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from jobs import query, schedule
@@ -70,9 +71,10 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 def _input(settings: Settings) -> Iterator[Finding]:
     source = settings.input.ratings or str(settings.lake / "ratings")
     files = tabular.files_of(source)
-    unreadable = [path for path in files if not os.access(path, os.R_OK)]
+    named = [*files, *map(Path, settings.rules.files.values())]
+    unreadable = [path for path in named if not os.access(path, os.R_OK)]
     if unreadable:
-        yield Finding("input", "bad", f"{unreadable[0]} cannot be read", "chmod, or run as another user")
+        yield Finding("input", "bad", f"{unreadable[0]} cannot be read", "is it there? chmod, or run as another user")
     else:
         size = sum(path.stat().st_size for path in files)
         yield Finding(

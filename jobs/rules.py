@@ -25,7 +25,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 def applied(night: Night, settings: Settings, as_of: date) -> Night:
-    """The night with its rules, the lineage of their files, and a row of `checks` for each that is about movies.
+    """The night with its rules, the lineage of their files, and a row of `checks` for each but the numbers.
 
     Ids that no movie has are a warning. Raises `InvalidInput` for a file, `QueryRefused` for what is in `candidates_sql`.
     """
@@ -113,11 +113,13 @@ def _new(night: Night, days: float, as_of: date) -> pa.Array:
 
 
 def _checks(night: Night, settings: Settings, found: Rules, tables: dict[str, pa.Table]) -> list[dict[str, Any]]:
-    """What the rules about movies come to, and a warning for each that names movies which are not there."""
+    """What the rules come to, and a warning for each that names movies which are not there."""
     movies, rows = night.catalogue["movie_id"], []
     said = {name: f"keeps {len(ids):,} of {len(movies):,} movies out" for name, ids in found.closed.items()}
     said |= {"new_every": f"{len(found.new):,} movies are new"} if found.new is not None else {}
-    said |= {name: f"names {tables[name].num_rows:,} rows" for name in ("exclude", "pinned") if name in tables}
+    said |= {
+        name: f"names {tables[name].num_rows:,} rows" for name in ("exclude", "opt_out", "pinned") if name in tables
+    }
     for name, message in said.items():
         verdict = "pass"
         if name in ("allow", "block", "exclude", "pinned"):

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import LAST, Recjob, document, real_data, small_world, world_in
 
-from jobs import configuration, ingest, rules
+from jobs import configuration, doctor, ingest, rules
 from jobs.explain import explain
+from jobs.forget import forget
 from jobs.inputs import read
 from jobs.nightly import nightly
 from jobs.run import watermark
@@ -229,6 +230,18 @@ def test_the_example_in_the_documents_is_a_night(tmp_path: Path) -> None:
     assert found.closed["candidates_sql"].to_pylist() == []
     assert found.new.to_pylist() == [4, 31]
     assert set(re.findall(r"`rules\.(\w+)`", text)) - {*vars(settings.rules)} == {"sql"}
+
+
+def test_who_is_forgotten_and_still_in_a_rule_is_told(tmp_path: Path, settings: Settings) -> None:
+    files = {
+        "exclude": listing(tmp_path / "exclude.csv", "user_id movie_id", [1, 2], [1, 3]),
+        "opt_out": listing(tmp_path / "out.csv", "user_id", [2]),
+    }
+    ruled = replace(settings, rules=replace(settings.rules, **{name: str(path) for name, path in files.items()}))
+    assert forget(ruled, ["1"])["still_contain"] == [{"path": str(files["exclude"]), "rows": 2}]
+    assert {found.state for found in doctor._input(ruled)} == {"good"}
+    files["opt_out"].unlink()
+    assert {found.state for found in doctor._input(ruled)} == {"bad"}
 
 
 def test_text_ids_are_listed_as_they_are_written(tmp_path: Path) -> None:
