@@ -8,6 +8,8 @@ from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from jobs import configuration, exits, expected, forget, hooks, inputs, metrics, publish, rules, signals, space, state
 from jobs import run as journals
 from jobs.inputs import Night
@@ -61,7 +63,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
 
 def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
     as_of = run.as_of
-    with state.held(settings, options.wait, run.id), _recorded(settings, run) as journal:
+    with state.held(settings, options.wait, run.id), _recorded(settings, run, options) as journal:
         _clean(settings)
         visible = options.until in ("publish", "prune")
         rebuild = visible and publish.mend(settings)
@@ -93,17 +95,14 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
         publish.publish(settings, journal)
         journal.finish("published")
         if options.until == "prune":
-            if settings.publish.keep_reports:
-                from jobs import report  # a template and pictures come with it
-
-                report.write(settings, run.id, night.ratings)
+            _report(settings, run, night.ratings)
             _prune(settings)
         return journal.record
 
 
 @contextmanager
-def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
-    """The journal of the run, closed with what ended it."""
+def _recorded(settings: Settings, run: Run, options: Options) -> Iterator[Journal]:
+    """The journal of the run, closed with what ended it; a whole night that was refused or failed has a report that says so."""
     facts = {
         "recjob_version": version("recjob"),
         "seed": settings.recipe.train.seed,
@@ -120,6 +119,8 @@ def _recorded(settings: Settings, run: Run) -> Iterator[Journal]:
     except (StorageError, RecommenderError) as error:
         status = "refused" if isinstance(error, GateRefused) else "failed"
         _close(journal, status, error.kind, str(error), exits.code(error))
+        if options.until == "prune":
+            _report(settings, run)
         raise
     except KeyboardInterrupt:
         _close(journal, "cancelled", "E_SIGNAL", "interrupted", exits.SIGINT)
@@ -138,6 +139,19 @@ def _close(journal: Journal, status: str, kind: str, message: str, code: int) ->
         journal.finish(status, error_kind=kind, error_message=message, exit_code=code)
     except DiskFailed as error:
         logger.warning("journal.failed", extra={"why": str(error)})
+
+
+def _report(settings: Settings, run: Run, ratings: pa.Table | None = None) -> None:
+    """Write the report of a run that has ended. Where that fails it is a warning, and the run ends as it would have."""
+    if not settings.publish.keep_reports:
+        return
+    from jobs import report  # a template and pictures come with it
+
+    try:
+        report.write(settings, run.id, ratings)
+    except Exception as error:  # lists that readers see must not count as failed for want of a picture
+        signals.check()
+        logger.warning("report.failed", extra={"why": f"{type(error).__name__}: {error}"}, exc_info=error)
 
 
 def _newest(settings: Settings) -> str:

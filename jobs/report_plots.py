@@ -1,4 +1,4 @@
-"""The pictures of a nightly report, as SVG elements that take their ink from the page: light or dark."""
+"""The pictures of a report, as SVG elements that take their ink from the page: light or dark."""
 
 import io
 import re
@@ -7,20 +7,23 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 _INK = "#0b0c0d"
 """Stands for the color of the text around a picture."""
-_BLUE, _ORANGE, _GREY = "#3b82c4", "#e0823d", "#8a9199"
+_BLUE, _ORANGE, _GREY, _GREEN = "#3b82c4", "#e0823d", "#8a9199", "#3f9c6b"
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "recjob",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": _INK,
-    "axes.edgecolor": _INK,
+    "axes.edgecolor": _GREY,
     "axes.labelcolor": _INK,
+    "axes.axisbelow": True,
     "xtick.color": _INK,
     "ytick.color": _INK,
     "axes.spines.top": False,
@@ -29,9 +32,23 @@ _STYLE: Any = {
     "grid.alpha": 0.25,
     "grid.color": _GREY,
     "legend.frameon": False,
+    "legend.fontsize": 9,
 }
-SIZE = (5.4, 3.0)
+_WIDE, _SMALL = (5.4, 2.9), (3.5, 1.75)
 """Inches, at 72 points each; a page scales them."""
+NIGHTLY = {
+    "ndcg": ("NDCG@10 of the lists", (("ndcg@10", "model", _BLUE), ("popularity_ndcg@10", "popularity", _GREY))),
+    "rmse": (
+        "RMSE of the stars",
+        (("rmse", "model", _BLUE), ("biases_rmse", "biases", _GREEN), ("mean_rmse", "mean rating", _GREY)),
+    ),
+    "coverage": ("Candidates that are in some list", (("coverage", "", _BLUE),)),
+    "churn": ("List churn: movies that left their list", (("churn", "", _BLUE),)),
+    "users": ("Users", (("n_users", "", _BLUE),)),
+    "minutes": ("Minutes; orange: not published", (("minutes", "", _BLUE),)),
+}
+"""What is drawn night by night: a title, and the figures with their labels."""
+_SHARES = ("coverage", "churn")
 
 
 def pictures(document: Mapping[str, Any]) -> dict[str, str]:
@@ -44,11 +61,24 @@ def pictures(document: Mapping[str, Any]) -> dict[str, str]:
         if model and model["metrics"]:
             found["quality"] = _quality(model["metrics"])
         if len(document["nights"]) > 1:
-            found["nights"] = _nights(document["nights"])
+            found |= _nights(document["nights"])
         if published:
-            found["stars"] = _stars(published)
-        if published and published["lorenz"]:
-            found["exposure"] = _exposure(published["lorenz"])
+            found |= _lists(published)
+    return found
+
+
+def _lists(published: Mapping[str, Any]) -> dict[str, str]:
+    found = {}
+    listed, spread = published["listed_stars"], published["spread"]
+    if listed:
+        found["stars"] = _stars(listed["stars"], published["given"])
+        found["score"] = _score(listed["score"])
+    if len(spread) > 1:
+        found["spread"] = _spread(spread)
+    if any(day["ratings"] for day in published["by_day"]):
+        found["by_day"] = _by_day(published["by_day"], published["scale"])
+    if published["lorenz"]["these lists"]:
+        found["exposure"] = _exposure(published["lorenz"])
     return found
 
 
@@ -57,16 +87,23 @@ def _svg(figure: Figure, what: str) -> str:
     figure.savefig(screen, format="svg", transparent=True, metadata={"Date": None})
     text = screen.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'^<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf'<svg role="img" aria-label="{what}" \1', text)
-    text = re.sub(
-        r'^<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', rf'<svg role="img" aria-label="{what}" \1\2', text
-    )
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in each picture, and an id stands once in a page
+    size = re.search(r'viewBox="[^"]*"', text)
+    text = re.sub(r"^<svg [^>]*>", f'<svg role="img" aria-label="{what}" {size[0] if size else ""}>', text)
     return text.replace(_INK, "currentColor")
 
 
+def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _percent(axis: Any) -> None:
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
 def _history(epochs: Sequence[Mapping[str, Any]]) -> str:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _axes(_WIDE)
     numbers = [epoch["number"] for epoch in epochs]
     for key, label, color in (("train_rmse", "training", _GREY), ("holdout_rmse", "held out", _BLUE)):
         values = [epoch[key] for epoch in epochs]
@@ -80,7 +117,7 @@ def _history(epochs: Sequence[Mapping[str, Any]]) -> str:
 
 def _quality(metrics: Sequence[Mapping[str, Any]]) -> str:
     """The model beside the baselines: lists on the left, stars on the right, with 95 % intervals."""
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=_WIDE, layout="constrained")
     for axes, name, title in zip(
         figure.subplots(1, 2), ("ndcg@10", "rmse"), ("NDCG@10, more is better", "RMSE, less is better"), strict=True
     ):
@@ -99,56 +136,126 @@ def _quality(metrics: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, "The model beside baselines on the ratings held out")
 
 
-def _nights(nights: Sequence[Mapping[str, Any]]) -> str:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    days = np.array([night["as_of_date"] for night in nights], dtype="datetime64[D]")
-    for key, label, color in (("ndcg", "model", _BLUE), ("popularity_ndcg", "popularity", _GREY)):
-        values = [np.nan if night[key] is None else night[key] for night in nights]
-        above.plot(days, values, color=color, marker="o", markersize=3, label=label)
-    above.set(ylabel="NDCG@10")
-    above.set_ylim(bottom=0)
-    above.legend()
-    fine = [night["status"] == "published" for night in nights]
-    minutes = [(night["seconds"] or 0) / 60 for night in nights]
-    below.bar(days, minutes, color=[_BLUE if one else _ORANGE for one in fine], width=0.7)
-    below.set(ylabel="minutes")
-    ticks = np.unique(np.linspace(0, len(days) - 1, min(5, len(days))).round().astype(int))
-    below.set_xticks(days[ticks], [str(day)[5:] for day in days[ticks]])
-    return _svg(figure, "Quality of the lists and minutes of the newest nights; orange: not published")
+def _nights(nights: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A small picture for each figure that was found on two nights or more, all with the same nights below."""
+    found = {}
+    for name, (title, series) in NIGHTLY.items():
+        figure, axes = _axes(_SMALL)
+        drawn = 0
+        for key, label, color in series:
+            values = [np.nan if night[key] is None else night[key] for night in nights]
+            if np.isfinite(values).sum() < 2:
+                continue
+            drawn += 1
+            if key == "minutes":
+                fine = [night["status"] in ("published", "staged", "trained") for night in nights]
+                axes.bar(range(len(nights)), values, color=[_BLUE if one else _ORANGE for one in fine], width=0.7)
+            else:
+                axes.plot(values, color=color, marker="o", markersize=2.5, linewidth=1.4, label=label)
+        if not drawn:
+            continue
+        if name in _SHARES:
+            _percent(axes.yaxis)
+        if name == "users":
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if name not in ("rmse", "users"):
+            axes.set_ylim(0, 1.1 * axes.dataLim.y1 or 1)
+        if drawn > 1:
+            axes.legend(loc="best", fontsize=8)
+        _dates(axes, [night["as_of_date"] for night in nights], 3)
+        found[f"night_{name}"] = _svg(figure, f"{title}, night by night")
+    return found
 
 
-def _stars(published: Mapping[str, Any]) -> str:
+def _dates(axes: Axes, days: Sequence[str], most: int) -> None:
+    """Dates below a picture whose places are nights, at most so many of them."""
+    ticks = np.unique(np.linspace(0, len(days) - 1, min(most, len(days))).round().astype(int))
+    axes.set_xticks(ticks, [days[tick][5:] for tick in ticks])
+    axes.set_xlim(-0.6, len(days) - 0.4)
+
+
+def _stars(listed: Mapping[str, Any], given: Mapping[str, Any] | None) -> str:
     """Stars that were given, and stars predicted for what is listed."""
-    low, high = published["scale"]
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    classes = published["classes"]
-    edges = np.linspace(low, high, classes + 1)
-    days = list(dict.fromkeys(row["as_of_date"] for row in published["predicted"]))
-    for day, color, style in zip(days, (_BLUE, _BLUE), ("-", ":"), strict=False):
-        shares = np.zeros(classes)
-        for row in published["predicted"]:
-            if row["as_of_date"] == day:
-                shares[row["class"]] = row["share"]
-        axes.stairs(shares, edges, color=color, linestyle=style, linewidth=1.6, label=f"predicted, {day}")
-    for name, shares in (published["given"] or {}).items():
-        label = "given, all" if name == "all" else "given, newest 30 days"
-        axes.stairs(shares, edges, color=_ORANGE, linestyle="-" if name == "all" else ":", linewidth=1.6, label=label)
+    figure, axes = _axes(_WIDE)
+    _steps(axes, listed, "predicted")
+    for name, label, style in (("all", "given, all", "-"), ("recent", "given, newest 30 days", ":")):
+        if given is not None:
+            shares = given["shares"][name]
+            axes.stairs(
+                shares,
+                _edges(listed["bounds"], len(shares)),
+                color=_ORANGE,
+                linestyle=style,
+                linewidth=1.6,
+                label=label,
+            )
     axes.set(xlabel="stars")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.legend(fontsize=9)
+    axes.legend()
     return _svg(figure, "Distribution of given and predicted stars")
 
 
-def _exposure(lorenz: Sequence[Sequence[float]]) -> str:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.subplots()
-    x, y = zip(*lorenz, strict=True)
-    axes.plot(x, y, color=_BLUE, label="these lists")
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="all movies alike")
+def _score(listed: Mapping[str, Any]) -> str:
+    figure, axes = _axes(_WIDE)
+    _steps(axes, listed, "score")
+    axes.set(xlabel="score of what is listed")
+    axes.legend()
+    return _svg(figure, "Distribution of scores")
+
+
+def _steps(axes: Axes, listed: Mapping[str, Any], what: str) -> None:
+    """The distributions on the newest date (filled) and the date before."""
+    for place, (day, shares) in enumerate(listed["days"].items()):
+        edges = _edges(listed["bounds"], len(shares))
+        label = f"{what}, {day}"
+        axes.stairs(shares, edges, color=_BLUE, linestyle="-:"[place], linewidth=1.6, label=label)
+        if not place:
+            axes.stairs(shares, edges, fill=True, color=_BLUE, alpha=0.18)
+    _percent(axes.yaxis)
+
+
+def _edges(bounds: Sequence[float], classes: int) -> NDArray[np.float64]:
+    return np.linspace(bounds[0], max(bounds[1], bounds[0] + 1e-6), classes + 1)  # all scores may be equal
+
+
+def _spread(nights: Sequence[Mapping[str, Any]]) -> str:
+    """Medians with the middle half and the middle nine tenths, night by night: stars on the left, scores on the right."""
+    figure = Figure(figsize=_WIDE, layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("stars", "score"), strict=True):
+        low, lower, middle, upper, high = np.array([night[name] for night in nights], float).T
+        places = range(len(nights))
+        axes.fill_between(places, low, high, color=_BLUE, alpha=0.15, linewidth=0)
+        axes.fill_between(places, lower, upper, color=_BLUE, alpha=0.3, linewidth=0)
+        axes.plot(places, middle, color=_BLUE, marker="o", markersize=2.5)
+        axes.set_title(f"{'predicted stars' if name == 'stars' else name}", fontsize=10)
+        _dates(axes, [str(night["as_of_date"]) for night in nights], 3)
+    return _svg(figure, "Predicted stars and scores, night by night")
+
+
+def _by_day(days: Sequence[Mapping[str, Any]], scale: Sequence[float]) -> str:
+    figure = Figure(figsize=_WIDE, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
+    above.plot(
+        [np.nan if day["mean"] is None else day["mean"] for day in days], color=_ORANGE, marker="o", markersize=2.5
+    )
+    above.set(ylabel="mean stars", ylim=scale)
+    below.bar(range(len(days)), [day["ratings"] for day in days], color=_ORANGE, width=0.7)
+    below.set(ylabel="ratings")
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    _dates(below, [day["day"] for day in days], 5)
+    return _svg(figure, "Ratings given on each of the newest days, and their mean")
+
+
+def _exposure(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    figure, axes = _axes(_WIDE)
+    styles = {"these lists": (_BLUE, "-"), "the date before": (_BLUE, ":"), "ratings": (_ORANGE, "-")}
+    for name, points in curves.items():
+        if points:
+            color, style = styles[name]
+            axes.plot(*zip(*points, strict=True), color=color, linestyle=style, label=name)
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="all movies alike")
     axes.set(xlabel="share of the movies, least listed first", ylabel="share of the places")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _percent(axes.xaxis)
+    _percent(axes.yaxis)
     axes.legend()
     return _svg(figure, "How places in lists are shared among movies")
