@@ -3,6 +3,7 @@
 stdout is the result, stderr the log. Nothing here imports TensorFlow, DuckDB or Arrow, so that `--help` is quick.
 """
 
+import io
 import json
 import logging
 import math
@@ -97,11 +98,11 @@ COMMON: list[Callable[[Any], Any]] = [
     click.option("--state-dir", type=click.Path(path_type=Path), help="Where recjob keeps everything."),
     click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document."),
     click.option("-q", "--quiet", is_flag=True, help="Log warnings only."),
-    click.option("-v", "--verbose", is_flag=True, help="Log details."),
+    click.option("-v", "--verbose", is_flag=True, help="Log details: files, blocks, epochs, seconds."),
     click.option(
         "--log-format", type=click.Choice(["console", "json"]), help="[default: console on a terminal, else json]"
     ),
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
+    click.option("--debug", is_flag=True, help="Log details, show tracebacks, and let TensorFlow speak."),
 ]
 
 
@@ -147,7 +148,10 @@ class Job(click.Command):
             for name in ("config", "state_dir", "as_json", "quiet", "verbose", "log_format", "debug")
         }
         given = ctx.find_root().obj = {**common, **{k: v for k, v in (ctx.find_root().obj or {}).items() if v}}
-        level = logging.DEBUG if given["verbose"] else logging.WARNING if given["quiet"] else logging.INFO
+        detailed = given["verbose"] or given["debug"]
+        level = logging.DEBUG if detailed else logging.WARNING if given["quiet"] else logging.INFO
+        if given["debug"]:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
         log.set_up(level, given["log_format"] or ("console" if sys.stderr.isatty() else "json"))
         answer: Answer = super().invoke(ctx)
         document, text, *code = answer
@@ -176,6 +180,9 @@ def config_of(ctx: click.Context) -> Path | None:
 def main() -> NoReturn:
     """The `recjob` command."""
     signals.heed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a locale has no letter for is no reason to end
     from jobs.commands import recjob
 
     wants_json, debug = "--json" in sys.argv, "--debug" in sys.argv

@@ -115,6 +115,7 @@ def ingest(
     """
     from jobs import ingest as job
     from jobs import show
+    from jobs.progress import Progress
 
     settings = settings_of(ctx)
     pairs = [pair.partition("=") for pair in columns]
@@ -122,7 +123,8 @@ def ingest(
         raise click.BadParameter("expected OURS=THEIRS", param_hint="--column")
     own = {name: column for name, column in vars(settings.input.columns).items() if name != "ingested_at"}
     mapping = {**own, **{ours: theirs for ours, _, theirs in pairs}}
-    done = job.ingest(settings, source, mapping, movies, users, wait)
+    progress = Progress.on_terminal(ctx.find_root().obj["quiet"])
+    done = job.ingest(settings, source, mapping, movies, users, wait, progress)
     return done, f"{show.facts(done)}\n\nnext: recjob nightly --date {done['last_rated_at'][:10]}"
 
 

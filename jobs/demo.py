@@ -19,7 +19,7 @@ def demo(folder: Path, progress: Progress) -> dict[str, Any]:
         init.init(folder)
     settings = configuration.load(folder / "recjob.toml", {})
     catalogue = synthetic.generate(last=yesterday)
-    added = ingest.append(settings, "made-up ratings", catalogue, began)
+    added = ingest.append(settings, "made-up ratings", catalogue, began, progress=progress)
     record = nightly(settings, yesterday, Options(progress=progress))
     user = str(catalogue.ratings["user_id"][0].as_py())
     return {

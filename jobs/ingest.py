@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import state
+from jobs.progress import QUIET, Progress
 from jobs.settings import Settings
 from recommender import schema
 from storage import atomic, forgotten, lake, sources
@@ -25,6 +26,7 @@ def ingest(
     movies: str | None = None,
     users: str | None = None,
     wait: float = 0.0,
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Append what `source` has and the lake has not; returns counts.
 
@@ -32,17 +34,26 @@ def ingest(
     """
     began = time.perf_counter()
     catalogue = sources.read(source, columns, settings.state_dir / "downloads", movies, users)
-    return append(settings, source, catalogue, began, wait)
+    return append(settings, source, catalogue, began, wait, progress)
 
 
-def append(settings: Settings, source: str, catalogue: Catalogue, began: float, wait: float = 0.0) -> dict[str, Any]:
+def append(
+    settings: Settings,
+    source: str,
+    catalogue: Catalogue,
+    began: float,
+    wait: float = 0.0,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
     """Append a catalogue that was read or made."""
     conformed = conform(catalogue)
     if not conformed.ratings.num_rows:
         raise NoRatings(f"{source} has no ratings", hint="is it the right file?")
     with state.held(settings, wait, f"ingest of {source}"):
         atomic.sweep(settings.lake)
-        done = lake.append(settings.lake, _without_forgotten(settings, conformed))
+        kept = _without_forgotten(settings, conformed)
+        with progress.bar("adding ratings", kept.ratings.num_rows) as advance:
+            done = lake.append(settings.lake, kept, lambda rows: advance(rows, ""))
     rated = conformed.ratings["rated_at"]
     result = {
         "source": source,

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.configuration import InvalidSettings
+from jobs.progress import QUIET, Progress
 from jobs.settings import Settings
 from recommender import schema
 from recommender.known import Attributes
@@ -118,7 +119,9 @@ def _digest(value: Any) -> Any:
     return digest.of_table(value) if isinstance(value, pa.Table) else value
 
 
-def read(settings: Settings, before: datetime | None, known_at: datetime | None = None) -> Night:
+def read(
+    settings: Settings, before: datetime | None, known_at: datetime | None = None, progress: Progress = QUIET
+) -> Night:
     """Read and check everything before the watermark `before` (None: all there is); raises `InvalidInput`, `NoRatings`.
 
     `known_at`: without ratings that arrived from that instant on, which takes a column that says so.
@@ -126,7 +129,13 @@ def read(settings: Settings, before: datetime | None, known_at: datetime | None 
     source, columns, limits = ratings_of(settings)
     if known_at is not None and not columns.get("ingested_at"):
         raise InvalidSettings("--known-at needs input.columns.ingested_at", hint="it names the column with the arrival")
-    found = stored.read(source, columns, before=before, limits=limits, known_at=known_at)
+    with progress.bar("reading ratings", None) as advance:
+        found = stored.read(
+            source, columns, before=before, limits=limits, known_at=known_at, on_rows=lambda rows: advance(rows, "")
+        )
+    for file in found.files:
+        told = ("path", "bytes", "rows", "rows_used", "rows_future", "rows_rejected")
+        logger.debug("input.file", extra={name: file[name] for name in told})
     movies_path, users_path = _beside(settings, "movies"), _beside(settings, "users")
     movies = stored.read_movies(movies_path, vars(settings.input.columns)) if movies_path else None
     users = stored.read_users(users_path, vars(settings.input.columns), before=before) if users_path else None

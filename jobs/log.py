@@ -15,11 +15,11 @@ _run_id: str | None = None
 
 def set_up(level: int, form: str) -> None:
     """Log from `level` on; `form` is console or json."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(_Json() if form == "json" else _Console())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("apscheduler", "absl", "matplotlib", "tensorflow", "h5py", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for own in ("jobs", "recommender", "storage", "scheduler", "__main__"):
+        logging.getLogger(own).setLevel(level)
 
 
 def belongs_to(run_id: str | None) -> None:
@@ -30,6 +30,17 @@ def belongs_to(run_id: str | None) -> None:
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the time: a progress bar puts something in its place that writes above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
 
 
 class _Console(logging.Formatter):

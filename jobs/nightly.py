@@ -176,7 +176,8 @@ def _clean(settings: Settings) -> None:
 
 def _check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:
     with journal.step("check") as step:
-        night = rules.applied(inputs.read(settings, run.watermark, options.known_at), settings, run.as_of)
+        night = inputs.read(settings, run.watermark, options.known_at, options.progress)
+        night = rules.applied(night, settings, run.as_of)
         step.rows = night.ratings.num_rows
         history = journals.records(settings.journal, settings.lock)
         night.checks.extend(expected.verdicts(night, settings, run, history, options.accept_input))
@@ -220,7 +221,7 @@ def _model(night: Night, settings: Settings, run: Run, journal: Journal, options
     if options.model == "train":
         from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
 
-        model = train.find_or_train(night, settings, run, journal, options.force)
+        model = train.find_or_train(night, settings, run, journal, options.force, options.progress)
         return model if options.until == "train" else train.choose(model, settings, strict=options.strict)
     if options.model != "champion":
         return models.load(settings.models, options.model)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -61,7 +62,7 @@ def stage(
             settings.runs,
             run.as_of,
             run.id,
-            _streams(progress.over(blocks, "scoring users", len(seen.users), lambda block: block.status.num_rows)),
+            _streams(progress.over(_timed(blocks), "scoring users", len(seen.users), _users, "users")),
             {
                 "recommendations": schema.recommendations(seen.users.type, allowed.ids.type),
                 "user_status": schema.user_status(seen.users.type),
@@ -76,6 +77,22 @@ def stage(
             logger.warning("score.no_lists", extra={"why": why})
     journal.note(output_digest=partition.record["output_digest"])
     return partition
+
+
+def _users(block: score.Block) -> int:
+    return int(block.status.num_rows)
+
+
+def _timed(blocks: Iterator[score.Block]) -> Iterator[score.Block]:
+    """The blocks, with a line on each: one that has fewer users than the last was halved, as memory was short."""
+    began = time.perf_counter()
+    for block in blocks:
+        took = time.perf_counter() - began
+        logger.debug(
+            "score.block", extra={"users": _users(block), "rows": block.recommendations.num_rows, "seconds": took}
+        )
+        yield block
+        began = time.perf_counter()
 
 
 def _streams(blocks: Iterator[score.Block]) -> Iterator[dict[str, pa.RecordBatch]]:

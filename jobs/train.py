@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from jobs import run as journals
 from jobs import signals
 from jobs.inputs import Night
 from jobs.judge import Judged, Rival, judge
+from jobs.progress import QUIET, Progress
 from jobs.run import Journal, Run
 from jobs.settings import Settings
 from recommender import blend, split
@@ -29,7 +31,14 @@ _FEATURES = ("user_features", "movie_features")
 """What the names of features are stored as."""
 
 
-def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, force: str | None = None) -> Model:
+def find_or_train(
+    night: Night,
+    settings: Settings,
+    run: Run,
+    journal: Journal,
+    force: str | None = None,
+    progress: Progress = QUIET,
+) -> Model:
     """The model for these ratings and this recipe: found in the registry, or trained, judged and registered.
 
     An accepted model becomes the champion unless that one is of a later date than this run, and so does a refused one with
@@ -44,7 +53,7 @@ def find_or_train(night: Night, settings: Settings, run: Run, journal: Journal, 
             logger.warning("model.damaged", extra={"version": model.version, "instead": "it is trained again"})
             model = None
         if model is None:
-            model = _train(night, settings, run, recipe, key)
+            model = _train(night, settings, run, recipe, key, progress)
         else:
             logger.info("model.found", extra={"version": model.version})
         if force is not None and model.manifest["status"] == "refused":
@@ -82,14 +91,13 @@ def load(model: Model) -> Trained:
     return Trained(recipe, users, movies, scale, weights, names=names)
 
 
-def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str) -> Model:
+def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str, progress: Progress) -> Model:
     ratings = night.keyed(recipe.model.movie_key)
-    recipe, history, judged = _probed(night, ratings, settings, recipe, key)
+    recipe, history, judged = _probed(night, ratings, settings, recipe, key, progress)
     stopped_early = recipe.train.patience and history[0].holdout_rmse is not None
     epochs = min(history, key=_holdout_rmse).number if stopped_early else len(history)
-    trained = _fit(
-        settings, f"{key}-final", night, ratings, recipe.changed(epochs=epochs, patience=0), None, "all ratings"
-    )
+    settled = recipe.changed(epochs=epochs, patience=0)
+    trained = _fit(settings, f"{key}-final", night, ratings, settled, None, "all ratings", progress)
     for check in judged.checks:
         level = logging.WARNING if check["verdict"] in ("warn", "fail") else logging.INFO
         logger.log(level, f"gate.{check['verdict']}", extra={"check": check["check_name"], "why": check["message"]})
@@ -98,23 +106,29 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str)
 
 
 def _probed(
-    night: Night, ratings: pa.Table, settings: Settings, recipe: Recipe, key: str
+    night: Night, ratings: pa.Table, settings: Settings, recipe: Recipe, key: str, progress: Progress
 ) -> tuple[Recipe, tuple[Epoch, ...], Judged]:
     """Train on all but the newest ratings and judge on these: the recipe as settled there, the history, the verdict.
 
     Its own function so that what the model had in mind is gone when the next is trained: gigabytes on large inputs.
     """
     cut = split.newest(ratings, settings.gate.holdout)
-    probe = _fit(settings, f"{key}-holdout", night, cut.train, recipe, cut.validation, "holdout")
+    probe = _fit(settings, f"{key}-holdout", night, cut.train, recipe, cut.validation, "holdout", progress)
     ready = probe.ready(cut.train, night.attributes)
     if blend.is_open(recipe):
         chosen = blend.choose(ready, cut.train, cut.validation)
         recipe = recipe.changed(blend=chosen)
         logger.info("train.blend", extra=dict(zip(("choice", "taste", "stars"), chosen, strict=True)))
-    return recipe, probe.history, judge(ready, _rival(settings, key, night, cut, recipe), night, cut, settings)
+    rival = _rival(settings, key, night, cut, recipe, progress)
+    began = time.perf_counter()
+    judged = judge(ready, rival, night, cut, settings)
+    logger.debug("train.judged", extra={"held_out": cut.validation.num_rows, "seconds": time.perf_counter() - began})
+    return recipe, probe.history, judged
 
 
-def _rival(settings: Settings, key: str, night: Night, cut: split.Split, recipe: Recipe) -> Rival | None:
+def _rival(
+    settings: Settings, key: str, night: Night, cut: split.Split, recipe: Recipe, progress: Progress
+) -> Rival | None:
     """The champion's recipe, if it is another, trained on the same part: the champion itself has seen the holdout."""
     champion = models.champion(settings.models)
     if champion is None or not cut.validation.num_rows:
@@ -123,7 +137,7 @@ def _rival(settings: Settings, key: str, night: Night, cut: split.Split, recipe:
     if other.model.movie_key != recipe.model.movie_key or champion.manifest.get("asked") == _asked(settings):
         return None
     what = f"the champion's recipe, {champion.version}"
-    return Rival(champion.version, _fit(settings, f"{key}-rival", night, cut.train, other, None, what))
+    return Rival(champion.version, _fit(settings, f"{key}-rival", night, cut.train, other, None, what, progress))
 
 
 def _asked(settings: Settings) -> dict[str, Any]:
@@ -133,20 +147,35 @@ def _asked(settings: Settings) -> dict[str, Any]:
 
 
 def _fit(
-    settings: Settings, key: str, night: Night, ratings: pa.Table, recipe: Recipe, holdout: pa.Table | None, what: str
+    settings: Settings,
+    key: str,
+    night: Night,
+    ratings: pa.Table,
+    recipe: Recipe,
+    holdout: pa.Table | None,
+    what: str,
+    progress: Progress,
 ) -> Trained:
-    def log_epoch(epoch: Epoch) -> None:
-        signals.check()
-        held = {} if epoch.holdout_rmse is None else {"holdout_rmse": epoch.holdout_rmse}
-        logger.info(
-            "train.epoch",
-            extra={"on": what, "epoch": epoch.number, "of": recipe.train.epochs, "rmse": epoch.train_rmse, **held},
-        )
-
+    """Train, and tell each epoch: on a terminal by a bar, and its line is a detail then."""
+    epochs, began, done = recipe.train.epochs, time.perf_counter(), 0
     checkpoint = CheckpointFile(settings.models, digest.of_values(key))
-    trained = training.train(
-        ratings, recipe, attributes=night.attributes, holdout=holdout, checkpoints=checkpoint, on_epoch=log_epoch
-    )
+    with progress.bar(f"training: {what}", epochs) as advance:
+
+        def tell(epoch: Epoch) -> None:
+            nonlocal done
+            signals.check()
+            held = {} if epoch.holdout_rmse is None else {"holdout_rmse": epoch.holdout_rmse}
+            told = {"on": what, "epoch": epoch.number, "of": epochs, "rmse": epoch.train_rmse, **held}
+            logger.log(logging.DEBUG if progress.shown else logging.INFO, "train.epoch", extra=told)
+            advance(epoch.number - done, f"RMSE {held.get('holdout_rmse', epoch.train_rmse):.3f}")
+            done = epoch.number
+
+        trained = training.train(
+            ratings, recipe, attributes=night.attributes, holdout=holdout, checkpoints=checkpoint, on_epoch=tell
+        )
+    seconds = time.perf_counter() - began
+    told = {"on": what, "ratings": ratings.num_rows, "parameters": trained.parameters, "seconds": seconds}
+    logger.debug("train.fitted", extra=told)
     checkpoint.clear()
     return trained
 

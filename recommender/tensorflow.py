@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFRS 0.7 needs Keras 2; read when tf.keras is first touched
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # 0, as --debug has it: all that it has to say, from the import on
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 """What recjob compiles is small and run by a pool of threads: XLA's own would only wait for each other."""
 if _ONE_THREAD not in os.environ.get("XLA_FLAGS", ""):
@@ -25,6 +25,9 @@ def _native_stderr_held() -> Iterator[None]:
 
     TensorFlow writes lines from C++ before its log level applies, so Python's `sys.stderr` is the wrong place to catch them.
     """
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0":
+        yield
+        return
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as held:

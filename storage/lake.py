@@ -4,6 +4,7 @@
 `<lake>/users.parquet`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +34,11 @@ class Appended:
     users: int
 
 
-def append(lake: Path, catalogue: Catalogue) -> Appended:
+def append(lake: Path, catalogue: Catalogue, on_rows: Callable[[int], None] = lambda rows: None) -> Appended:
     """Add what is not there yet. Appending the same ratings twice changes nothing, also after a crash in between.
 
     Movies and users are merged by id: the new row replaces the old one, except that the earlier `joined_at` stays.
+    `on_rows` is told how many ratings of the source are done, month by month.
     """
     ratings = catalogue.ratings
     _same_ids(lake, ratings)
@@ -44,12 +46,14 @@ def append(lake: Path, catalogue: Catalogue) -> Appended:
     files: list[Path] = []
     added = 0
     for name in sorted(pc.unique(month).to_pylist()):
-        fresh = _not_in(lake / "ratings" / f"month={name}", ratings.filter(pc.equal(month, name)))
+        of_month = ratings.filter(pc.equal(month, name))
+        fresh = _not_in(lake / "ratings" / f"month={name}", of_month)
         if fresh.num_rows:
             target = lake / "ratings" / f"month={name}" / f"part-{digest.of_table(fresh)[:16]}.parquet"
             parquet.write(fresh, target)
             files.append(target)
             added += fresh.num_rows
+        on_rows(of_month.num_rows)
     movies = _merge(lake / "movies.parquet", catalogue.movies, "movie_id")
     users = _merge(lake / "users.parquet", catalogue.users, "user_id")
     return Appended(ratings.num_rows, added, tuple(files), movies, users)

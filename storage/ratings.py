@@ -3,7 +3,7 @@
 Nothing at or after the watermark leaves this module, so nothing after it can change a result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,19 +72,21 @@ def read(
     before: datetime | None,
     limits: Limits = Limits(),
     known_at: datetime | None = None,
+    on_rows: Callable[[int], None] = lambda rows: None,
 ) -> Ratings:
     """Read and check the ratings given before the instant `before` (None: all) from a file, folder or glob.
 
     With `known_at`, rows whose column `ingested_at` is at or after it are left out, too: the ratings as they were known then.
-    All problems of all files are reported at once. Raises `InvalidInput`, `NoRatings`.
+    `on_rows` is told how many rows each file has, as it is read. All problems of all files are reported at once.
+    Raises `InvalidInput`, `NoRatings`.
     """
-    used, files, rejected = _usable(source, columns, before, limits, known_at)
+    used, files, rejected = _usable(source, columns, before, limits, known_at, on_rows)
     return Ratings(order.latest(used), files, rejected)
 
 
 def instants(source: str, columns: Mapping[str, str], *, before: datetime, limits: Limits) -> NDArray[np.int64]:
     """When the usable ratings before the instant were given, repeated ones too: microseconds since 1970, ascending, (rows,)."""
-    used, _, _ = _usable(source, columns, before, limits, None)
+    used, _, _ = _usable(source, columns, before, limits, None, lambda rows: None)
     return np.sort(used["rated_at"].cast(pa.int64()).to_numpy())
 
 
@@ -125,7 +127,12 @@ def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str
 
 
 def _usable(
-    source: str, columns: Mapping[str, str], before: datetime | None, limits: Limits, known_at: datetime | None
+    source: str,
+    columns: Mapping[str, str],
+    before: datetime | None,
+    limits: Limits,
+    known_at: datetime | None,
+    on_rows: Callable[[int], None],
 ) -> tuple[pa.Table, list[dict[str, Any]], list[dict[str, Any]]]:
     """The usable rows of all files before the instant, their lineage, and what was rejected; raises `NoRatings`."""
     paths = tabular.files_of(source)
@@ -138,6 +145,7 @@ def _usable(
             )
             read.append(steady.lineage(path, found) | {"sha256": digest.of_file(path)})
         tables.append((path, table))
+        on_rows(table.num_rows)
         clocks = [name for name, kind in kinds.items() if kind == "time"]
         problems += unusable or [wrong for name in clocks for wrong in _misread(path, name, table[name], before)]
     _raise(problems)
