@@ -136,7 +136,7 @@ def _draw(written: str, title: str, target: Path) -> None:
 def _report(work: Path) -> None:
     """The top of the newest report on a desktop, and three screens of it on a phone in the dark."""
     page = html.escape((work / "state" / "reports" / "nightly" / "latest.html").read_text())
-    _shoot(_frame(page, 1280, 1290, 0), HERE / "report.png", 1280, 1290, dark=False)
+    _shoot(_frame(page, 1280, 1030, 0), HERE / "report.png", 1280, 1030, dark=False)
     phones = "".join(_frame(page, 390, 1290, top) for top in (0, 1290, 3500))
     _shoot(phones, HERE / "report-phone.png", 3 * 390, 1290, dark=True)
 
