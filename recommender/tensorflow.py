@@ -3,6 +3,7 @@
 Import `tf` from here only.
 """
 
+import ctypes
 import gc
 import os
 import sys
@@ -17,6 +18,16 @@ _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 """What recjob compiles is small and run by a pool of threads: XLA's own would only wait for each other."""
 if _ONE_THREAD not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
+
+_KEPT = {-8: 1, -3: 80 << 20, -1: 512 << 20}
+"""What malloc.h calls M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD: blocks of up to 80 MiB, as each step of training
+and each block of scores has dozens of, come from one heap that keeps up to 512 MiB at its end. By the C library's own choice
+they are given back and taken anew from the system, and touching them for the first time is a fifth of a step."""
+_own = ctypes.CDLL(None)  # this process; glibc has both, other C libraries have neither
+_mallopt, _trim = getattr(_own, "mallopt", None), getattr(_own, "malloc_trim", None)
+if _mallopt:
+    for _option, _value in _KEPT.items():
+        _mallopt(_option, _value)
 
 
 @contextmanager
@@ -67,7 +78,15 @@ with _native_stderr_held(), _for_good():
     tf.config.list_physical_devices("GPU")  # makes the devices report here, inside the quiet block
     tf.function(lambda: tf.constant(0.0) + 1.0, jit_compile=True)()  # and XLA
 
+
+def tidy() -> None:
+    """Give memory back before a lot is taken: models and what they look up hold on to each other, the heap keeps its end."""
+    gc.collect()
+    if _trim:
+        _trim(0)
+
+
 traced = partial(tf.function, autograph=False)
 """`tf.function` for Python without loops and branches over tensors: looking for them takes longer than the rest of a trace."""
 
-__all__ = ["tf", "tfrs", "traced"]
+__all__ = ["tf", "tfrs", "tidy", "traced"]

@@ -1,7 +1,6 @@
 """From ratings to a trained model: encode once, step over integer batches, stop in time, come back after a crash."""
 
 import dataclasses
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ from recommender.config import Recipe, TrainConfig
 from recommender.errors import InvalidModel, TrainingDiverged
 from recommender.known import NO_ATTRIBUTES, NO_NAMES, Attributes, Known, Names, known
 from recommender.ready import Ready, stars_of
-from recommender.tensorflow import tf, traced
+from recommender.tensorflow import tf, tidy, traced
 from recommender.vocabulary import Vocabulary
 
 _CHECK_EVERY = 16
@@ -76,7 +75,7 @@ class Trained:
         config = self.recipe.model
         if not config.by_history:
             return Ready(self.model, self.users, self.movies, config.movie_key, self.rating_scale, None)
-        gc.collect()  # models and what they look up hold on to each other: gigabytes that would else be there twice
+        tidy()  # gigabytes that would else be there twice
         users = _all_ids("user_id", ratings, attributes.users)
         movies = _all_ids("movie_id", ratings, attributes.movies)
         facts = known(ratings, users, movies, attributes, self.names)
@@ -113,7 +112,7 @@ def train(
     `ratings`. The same ratings, recipe and seed give the same weights on the same kind of CPU, whether or not the
     training was cut off in between and went on from `checkpoints`. Raises `TrainingDiverged`.
     """
-    gc.collect()  # as in `ready`
+    tidy()
     users, movies = vocabularies or vocabularies_of(ratings, recipe.model.movie_key)
     facts = known(ratings, users, movies, attributes) if recipe.model.by_history else None
     pairs = {} if recipe.model.by_history else encode(ratings, users, movies, recipe.model.movie_key)

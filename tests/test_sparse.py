@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recommender.sparse import gather, product, spread, sums
+from recommender.sparse import Cells, dots, gather, product
 from recommender.tensorflow import tf
 
 
@@ -27,16 +27,18 @@ def test_rows_are_gathered_and_each_gets_the_gradients_of_all_its_places() -> No
     np.testing.assert_array_equal(tape.gradient(total, table), [[10, 20, 30], [0, 0, 0], [6, 7, 8], [0, 0, 0]])
 
 
-def test_ascending_rows_are_spread_and_summed_and_the_one_is_the_gradient_of_the_other() -> None:
-    row = tf.constant([0, 0, 2, 2, 2], tf.int64)
-    table = tf.Variable(np.arange(12, dtype=np.float32).reshape(4, 3))
-    weights = tf.constant(np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
-    with tf.GradientTape() as tape:
-        found = spread(table, row)
-        total = tf.reduce_sum(found * weights)
-    expected = np.zeros((4, 3), np.float32)
-    np.add.at(expected, row.numpy(), weights.numpy())
-    np.testing.assert_array_equal(found, table.numpy()[row.numpy()])
-    np.testing.assert_allclose(tape.gradient(total, table), expected, atol=1e-6)
-    np.testing.assert_allclose(sums(weights, row, 4), expected, atol=1e-6)
-    assert sums(weights[:0], row[:0], 4).numpy().tolist() == [[0, 0, 0]] * 4
+def test_rows_are_multiplied_in_some_cells_and_each_gets_the_gradients_of_all_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    left, right = (tf.Variable(rng.normal(size=(rows, 3)).astype(np.float32)) for rows in (4, 5))
+    row, column, weights = (
+        tf.constant([0, 0, 2, 3], tf.int64),
+        tf.constant([1, 4, 1, 0], tf.int64),
+        tf.constant([1.0, 2, 3, 4]),
+    )
+    cells = Cells.of(row, column, 4, 5)
+    with tf.GradientTape(persistent=True) as tape:
+        found = tf.reduce_sum(weights * dots(left, right, cells))
+        expected = tf.reduce_sum(tf.sparse.to_dense(cells.weighing(weights)) * tf.matmul(left, right, transpose_b=True))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    for table in (left, right):
+        np.testing.assert_allclose(tape.gradient(found, table), tape.gradient(expected, table), atol=1e-6)

@@ -13,11 +13,10 @@ from recommender import taste
 from recommender.config import ModelConfig
 from recommender.facts import looked_up
 from recommender.known import Known, Names
-from recommender.sparse import gather, product, spread, sums
+from recommender.softmax import CLOSED, unlikely
+from recommender.sparse import Cells, dots, gather, product
 from recommender.tensorflow import tf, tfrs
 
-_CLOSED = -1e9
-"""The logit of a movie that cannot be chosen."""
 _COLD = 0.1
 """Share of ratings predicted from the user's attributes alone, so that strangers are predicted well."""
 _PACE = 0.5
@@ -108,24 +107,35 @@ class Towers(tfrs.models.Model):
         return self._stars_loss(users, at, row, features["seed"]) + self._choice_loss(users, at, row, features["seed"])
 
     def _stars_loss(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
-        facts, stars = self.facts, self.stars
-        movie, user = tf.gather(facts["movie"], at), tf.gather(users, row)
-        side, own = self._strangers(users)
-        liked = gather(self._of_movies(stars["surprise"]), movie) * tf.gather(facts["surprise"], at)[:, None]
-        part = gather(self._of_movies(stars["rated"]), movie) + liked  # (R, k + 1)
-        history = sums(part, row, tf.size(users)) * tf.gather(facts["user_scale"], users)[:, None]  # (U, k + 1)
-        # Leave the rating to be predicted out of what predicts it.
-        rater = spread(gather(stars["raters"], tf.gather(facts["trained_users"], users)), row)
-        q = gather(self._movie_codes(), movie) - tf.gather(facts["as_rater"], at)[:, None] * rater
-        cold = tf.cast(tf.random.stateless_uniform([tf.shape(at)[0]], seed) < _COLD, tf.int64)
-        p = gather(tf.concat([side + own + history, side], 0), row + cold * tf.shape(users, tf.int64)[0])
-        p -= tf.cast(1 - cold, tf.float32)[:, None] * tf.gather(facts["user_scale"], user)[:, None] * part
-        predicted, value = self._rate(p, q), tf.gather(facts["stars"], at)
-        count = tf.cast(tf.shape(at)[0], tf.float32)
+        facts, stars, count = self.facts, self.stars, tf.cast(tf.shape(at)[0], tf.float32)
         share = count / tf.cast(tf.shape(facts["movie"])[0], tf.float32)
-        error = self.task(labels=value, predictions=predicted)
+        error = self.task(labels=tf.gather(facts["stars"], at), predictions=self._without_itself(users, at, row, seed))
         prior = tf.add_n([tf.reduce_sum((weights / self._deviation(name)) ** 2) for name, weights in stars.items()])
         return error / (2 * tf.exp(2 * self.noise)) + self.noise + share * prior / (2 * count)
+
+    def _without_itself(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
+        """Predictions (R,) of the ratings `at`: what a rating adds to its user's p and to its movie's q is left out for it.
+
+        (p - own) . (q - rater) is worked out as four products, two of them the same for all ratings of a movie or a user.
+        """
+        facts, stars, k = self.facts, self.stars, self.config.stars_dimension
+        people, movie = tf.size(users, tf.int64), tf.cast(tf.gather(facts["movie"], at), tf.int64)
+        rated, liked, q = self._of_movies(stars["rated"]), self._of_movies(stars["surprise"]), self._movie_codes()
+        cells, surprise = Cells.of(row, movie, people, tf.shape(q)[0]), tf.gather(facts["surprise"], at)
+        history = product(cells.weighing(tf.ones_like(surprise)), rated) + product(cells.weighing(surprise), liked)
+        scale, (side, own) = tf.gather(facts["user_scale"], users), self._strangers(users)
+        p = tf.concat([side + own + history * scale[:, None], side], 0)  # (2 U, k + 1): by history, and as a stranger
+        cold = tf.cast(tf.random.stateless_uniform([tf.shape(at)[0]], seed) < _COLD, tf.int64)
+        who, rater = row + cold * people, gather(stars["raters"], tf.gather(facts["trained_users"], users))
+        pairs = Cells.of(who, movie, 2 * people, tf.shape(q)[0])
+        p_1, q_1 = (tf.concat([part[:, :k], tf.ones_like(part[:, :1])], 1) for part in (p, q))  # 1 for the bias
+        p_q = dots(tf.concat([p, p_1[:, k:]], 1), tf.concat([q_1, q[:, k:]], 1), pairs)
+        own_q, liked_q = (tf.gather(tf.reduce_sum(part * q_1, 1), movie) for part in (rated, liked))
+        p_rater = tf.gather(tf.reduce_sum(p_1 * tf.concat([rater, rater], 0), 1), who)
+        own_rater, liked_rater = (dots(rater[:, :k], part[:, :k], cells) for part in (rated, liked))
+        warm = tf.cast(1 - cold, tf.float32) * tf.gather(scale, row)
+        left_out = p_rater - warm * (own_rater + surprise * liked_rater)
+        return self.mean + p_q - warm * (own_q + surprise * liked_q) - tf.gather(facts["as_rater"], at) * left_out
 
     def _choice_loss(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
         """The past of each user is cut off at random; what the user liked after the cut is to be told from all the rest."""
@@ -140,14 +150,12 @@ class Towers(tfrs.models.Model):
             movies, trend = gather(movies, among), tf.gather(trend, among, axis=1)
             nowhere = tf.fill(tf.shape(facts["open"]), -1)
             place = tf.gather(tf.tensor_scatter_nd_update(nowhere, among[:, None], tf.range(tf.size(among))), movie)
-        logits = tf.matmul(vectors, movies, transpose_b=True) + own  # (U, K)
+        movies = tf.concat([movies[:, :-1], movies[:, -1:] + own[:, None]], 1)  # (K, d + 1)
         share = choice["trend"] * tf.cast(now >= 0, tf.float32)
-        logits += share[:, None] * tf.gather(trend, tf.maximum(now, 0))
         cell = tf.stack([tf.cast(row, tf.int32), place], axis=1)  # (R, 2)
-        closed = tf.boolean_mask(cell, (past > 0) & (place >= 0))
-        logits = tf.tensor_scatter_nd_add(logits, closed, tf.fill(tf.shape(closed)[:1], _CLOSED))
-        likely = tf.gather_nd(tf.nn.log_softmax(logits), tf.boolean_mask(cell, target > 0))  # (targets,)
-        loss = -tf.reduce_sum(likely) / tf.maximum(tf.reduce_sum(target), 1.0)
+        closed, chosen = tf.boolean_mask(cell, (past > 0) & (place >= 0)), tf.boolean_mask(cell, target > 0)
+        recent = tf.gather(trend, tf.maximum(now, 0))  # (U, K)
+        loss = unlikely(vectors, movies, share, recent, closed, chosen) / tf.maximum(tf.reduce_sum(target), 1.0)
         penalties = [tf.reduce_sum(weight**2) for name, weight in choice.items() if name != "trend"]
         return loss + self.config.l2 / 2 * tf.add_n(penalties)
 
@@ -174,7 +182,7 @@ class Towers(tfrs.models.Model):
         """The movies (K,) that choices are told from, None for all, and the terms of their logits that are known."""
         facts = self.facts
         if facts["open"].shape[0] <= _WHOLE:
-            return None, tf.where(facts["open"], facts["log_share"], _CLOSED)
+            return None, tf.where(facts["open"], facts["log_share"], CLOSED)
         among, _ = tf.unique(chosen)
         share = tf.gather(facts["log_share"], among)
         met = -tf.math.expm1(tf.cast(tf.size(chosen), tf.float32) * tf.math.log1p(-tf.exp(share)))
@@ -258,21 +266,19 @@ class Towers(tfrs.models.Model):
         count = tf.math.unsorted_segment_sum(past, row, size)[:, None]
         return choice["start"] + (liked + other) / tf.sqrt(tf.maximum(count, 1.0)) + newest / _NEWEST**0.5
 
-    def _user_parts(self, users: Any, at: Any, row: Any) -> tuple[Any, Any, Any]:
-        """What attributes, id and history say of each user, (U, k + 1) each."""
-        side, own = self._strangers(users)
-        liked = tf.gather(self.facts["surprise"], at)
-        parts = [(tf.ones_like(liked), self.stars["rated"]), (liked, self.stars["surprise"])]
-        history = tf.add_n(self._sums(tf.size(users), at, row, parts))
-        return side, own, history * tf.gather(self.facts["user_scale"], users)[:, None]
-
     def _strangers(self, users: Any) -> tuple[Any, Any]:
         """What attributes and id say of each user, (U, k + 1) each."""
         own = gather(self.stars["user"], tf.gather(self.facts["trained_users"], users))
         return tf.matmul(tf.gather(self.facts["user_side"], users), self.stars["user_side"]), own
 
     def _star_users(self, users: Any) -> Any:
-        return tf.add_n(self._user_parts(users, *self._ratings_of(users)))
+        """What attributes, id and history say of each user, together (U, k + 1)."""
+        at, row = self._ratings_of(users)
+        liked = tf.gather(self.facts["surprise"], at)
+        parts = [(tf.ones_like(liked), self.stars["rated"]), (liked, self.stars["surprise"])]
+        history = tf.add_n(self._sums(tf.size(users), at, row, parts))
+        side, own = self._strangers(users)
+        return side + own + history * tf.gather(self.facts["user_scale"], users)[:, None]
 
     def _movie_codes(self) -> Any:
         """Id, attributes and raters of every movie, (movies.rows, k + 1)."""
