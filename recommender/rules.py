@@ -128,11 +128,11 @@ class Arrangement:
         turn = np.cumsum(placed < 0, axis=1) - 1  # (u, n): which of them takes a place that is free
         taken = np.take_along_axis(order, np.clip(turn, 0, order.shape[1] - 1), axis=1)
         free = (placed < 0) & (turn < left.sum(axis=1)[:, None])
+        score = np.full(placed.shape, -np.inf, np.float32)
+        score[placed >= 0] = 0
         found = Places(
             np.where(free, np.take_along_axis(at, taken, axis=1), placed),
-            np.where(free, np.take_along_axis(highest, taken, axis=1), np.where(placed >= 0, 0, -np.inf)).astype(
-                np.float32
-            ),
+            np.where(free, np.take_along_axis(highest, taken, axis=1), score),
             np.where(placed >= 0, by, BY_SCORE).astype(np.int8),
             free & np.take_along_axis(back, taken, axis=1),
         )

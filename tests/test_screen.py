@@ -10,6 +10,8 @@ import pytest
 from small import random_model, ratings
 
 from recommender import candidates, history, score
+from recommender.candidates import Candidates
+from recommender.rules import Rules
 from recommender.score import Screening
 from recommender.tensorflow import tf
 from recommender.train import Trained
@@ -62,6 +64,31 @@ def test_screened_lists_are_those_of_scoring_everything() -> None:
     assert (by_rank(found, "movie_id") == by_rank(exact, "movie_id")).mean() > 0.999
     np.testing.assert_allclose(by_rank(found, "score"), by_rank(exact, "score"), atol=2e-4)
     assert (by_rank(found, "movie_id")[-STRANGERS:] == by_rank(exact, "movie_id")[-STRANGERS:]).all()
+
+
+class Skewed(Rules):
+    """Something of its own for each movie, as damping has it, but by chance."""
+
+    def bias(self, candidates: Candidates) -> np.ndarray:
+        return np.random.default_rng(1).normal(0, 0.5, len(candidates)).astype(np.float32)
+
+
+def test_what_a_rule_adds_to_movies_is_in_the_scores_and_in_the_screen() -> None:
+    (plain, _), (exact, _), (found, said) = (
+        run(model()),
+        run(model(), rules=Skewed()),
+        run(model(), rules=Skewed(), exact=False),
+    )
+    assert said[0].used
+    assert (by_rank(found, "movie_id") == by_rank(exact, "movie_id")).mean() > 0.999
+    np.testing.assert_allclose(by_rank(found, "score"), by_rank(exact, "score"), atol=2e-4)
+    allowed = candidates.select(world(), None, min_ratings=1)
+    bias = dict(zip(allowed.ids.to_pylist(), Skewed().bias(allowed).tolist(), strict=True))
+    pairs = {(row["user_id"], row["movie_id"]): row["score"] for row in plain.to_pylist() if row["source"] == "model"}
+    both = [row for row in exact.to_pylist() if (row["user_id"], row["movie_id"]) in pairs]
+    assert len(both) > 100
+    for row in both:
+        assert row["score"] == pytest.approx(pairs[row["user_id"], row["movie_id"]] + bias[row["movie_id"]], abs=2e-4)
 
 
 def test_the_number_of_users_per_block_does_not_change_a_screened_list() -> None:
