@@ -170,7 +170,7 @@ class _Case:
         if rank > len(self.listed):
             return {"why": "rank", "rank": rank}
         by, back = self.found.by[0][rank - 1], self.found.back[0][rank - 1]
-        source = SOURCES[by] if by else "model"
+        source = SOURCES[by]
         return {"why": "listed", "rank": rank, "source": source, "reason": "genre_cap" if back else None}
 
     def closed(self, movie: pa.Scalar) -> dict[str, Any]:
