@@ -63,6 +63,7 @@ def of(connection: Any, day: date, scale: Sequence[float], ratings: pa.Table | N
         "rows": sum(row["rows"] for row in people),
         "people": people,
         "changes": ask("changes", **some),
+        "sources": ask("sources", day=day),
         "samples": samples,
         **_exposure(exposure),
     }

@@ -83,8 +83,10 @@ def test_every_error_has_an_exit_code() -> None:
 
 
 def test_a_night_by_command_ends_in_a_list(recjob: Recjob) -> None:
-    done = recjob("nightly", "--date", str(LAST), "--json")
+    done = recjob("nightly", "--date", str(LAST), "--json", "-v")
     assert done.returncode == 0, done.stderr
+    events = {json.loads(line)["event"] for line in done.stderr.splitlines()}
+    assert events >= {"input.file", "train.fitted", "train.judged", "score.block"}
     record = document(done)
     assert (record["schema"], record["status"], record["n_users"]) == ("recjob.nightly/1", "published", 41)
     listed = recjob("recommend", "--user", "7", "-n", "3")

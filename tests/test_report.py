@@ -79,6 +79,7 @@ def test_what_is_told_is_what_is_published(two_nights: Settings) -> None:
     assert told["users"] == 41
     assert told["rows"] == 41 * 5
     assert sum(row["share"] for row in told["changes"]) == pytest.approx(1)
+    assert {row["source"]: row["share"] for row in told["sources"]} == {"model": 40 / 41, "cold_user": 1 / 41}
     assert sum(day["ratings"] for day in told["by_day"]) == found["run"]["n_ratings"]
     assert [row["who"] for row in told["people"]] == ["no rating", "1 to 19 ratings", "20 to 99 ratings"]
     assert sum(row["cold"] for row in told["people"]) == told["people"][0]["users"] == 1

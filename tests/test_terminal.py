@@ -84,6 +84,15 @@ def test_a_training_on_a_terminal_shows_epochs_and_nothing_of_tensorflow(setting
     assert not any("train.epoch" in line for line in told)
 
 
+def test_details_are_those_of_recjob_alone() -> None:
+    script = (
+        "import logging\nfrom jobs import log\nlog.set_up(logging.DEBUG, 'console')\n"
+        "for name in ('storage.lake', 'urllib3', 'asyncio'):\n    logging.getLogger(name).debug(f'of {name}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [line.split("  ", 1)[1].strip() for line in done.stderr.splitlines()] == ["of storage.lake"]
+
+
 def test_what_a_locale_has_no_letter_for_is_no_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jobs.cli", "init", str(tmp_path / "\u6620\u753b")]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, text=True)
