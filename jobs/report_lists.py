@@ -23,6 +23,8 @@ _LIKED = 5
 """Rated movies shown beside a sample list."""
 _LOOKED_AT = 20_000
 """Users, about, whose lists changes and distributions are counted of."""
+_LOOKED_AT_DAILY = 2_000
+"""Users, about, whose lists are looked at on each of all published dates."""
 _POINTS = 100
 """Points of a Lorenz curve."""
 _RECENT = 30
@@ -58,7 +60,7 @@ def of(connection: Any, day: date, scale: Sequence[float], ratings: pa.Table | N
         "given": None if ratings is None else _given(ratings, low, high),
         "by_day": [] if ratings is None else _by_day(ratings, day),
         "listed_stars": _distributions(ask("distributions", low=low, high=high, classes=CLASSES, **some)),
-        "spread": ask("spread", **some),
+        "spread": ask("spread", day=day, every=max(1, users // _LOOKED_AT_DAILY)),
         "users": users,
         "rows": sum(row["rows"] for row in people),
         "people": people,

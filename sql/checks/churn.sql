@@ -2,7 +2,7 @@
 -- both. Of many users one in $every is looked at.
 WITH now AS (
   SELECT user_id, movie_id FROM read_parquet($recommendations, hive_partitioning = false)
-  WHERE source = 'model' AND hash(user_id) % $every = 0
+  WHERE source = 'model' AND hash(user_id) % $every::UBIGINT = 0
 ),
 before AS (
   SELECT user_id, movie_id FROM read_parquet($before, hive_partitioning = false)

@@ -1,9 +1,9 @@
 -- What the lists of one partition have that those of another do not, by user. Of many users one in $every is looked at.
 WITH one AS (
-  SELECT user_id, movie_id, rank FROM read_parquet($one, hive_partitioning = false) WHERE hash(user_id) % $every = 0
+  SELECT user_id, movie_id, rank FROM read_parquet($one, hive_partitioning = false) WHERE hash(user_id) % $every::UBIGINT = 0
 ),
 other AS (
-  SELECT user_id, movie_id, rank FROM read_parquet($other, hive_partitioning = false) WHERE hash(user_id) % $every = 0
+  SELECT user_id, movie_id, rank FROM read_parquet($other, hive_partitioning = false) WHERE hash(user_id) % $every::UBIGINT = 0
 ),
 places AS (
   SELECT coalesce(a.user_id, b.user_id) AS user_id, a.rank AS before, b.rank AS after

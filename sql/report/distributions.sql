@@ -6,7 +6,7 @@ WITH dates AS (
 listed AS (
   SELECT as_of_date, unnest(['stars', 'score']) AS figure, unnest([predicted_rating, score]) AS value
   FROM recommendations JOIN dates USING (as_of_date)
-  WHERE hash(user_id) % $every = 0
+  WHERE hash(user_id) % $every::UBIGINT = 0
 ),
 bounds AS (
   SELECT figure, min(if(figure = 'stars', $low, value)) AS low, max(if(figure = 'stars', $high, value)) AS high
