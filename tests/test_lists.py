@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from small import as_text, ids, planted, random_model, ratings
 
-from jobs import evaluate, lists, show
+from jobs import evaluate, lists, show_experiments
 from jobs.settings import Settings
 from recommender import ranking, split
 from recommender.baselines import BASELINES
@@ -30,7 +30,7 @@ def test_evaluate_has_figures_for_the_model_and_each_baseline(settings: Settings
         assert len(with_ends) == 7
         assert all(figure["ci_low"] <= figure["value"] <= figure["ci_high"] for figure in with_ends)
     assert json.loads(json.dumps(figures["lists"], allow_nan=False)) == figures["lists"]
-    told = show.evaluation(figures).splitlines()
+    told = show_experiments.evaluation(figures).splitlines()
     (head,) = (at for at, line in enumerate(told) if line.startswith("lists "))
     assert [line.split("  ")[0] for line in told[head + 1 : head + 7]] == ["model", *BASELINES]
     assert f"{figures['lists']['model']['ndcg@10']['value']:.4f}" in told[head + 1]
@@ -39,7 +39,7 @@ def test_evaluate_has_figures_for_the_model_and_each_baseline(settings: Settings
 def test_lists_are_left_out_where_they_are_not_wanted(settings: Settings) -> None:
     figures = evaluate.evaluate(settings, "basic", "newest", lists=False)
     assert "lists" not in figures
-    assert "NDCG" not in show.evaluation(figures)
+    assert "NDCG" not in show_experiments.evaluation(figures)
 
 
 def test_nobody_to_measure_is_told() -> None:
