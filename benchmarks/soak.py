@@ -4,21 +4,28 @@
     python benchmarks/soak.py --quick
 
 Every second night, and the first, is killed (SIGKILL) after a random part of the time that a whole one takes; then the date is
-run again. Each night is of the day after the one before. The last line is JSON: {"benchmark": "soak", "figures": {..}}:
-kills, publishes and reads as counts; reader_errors: reads that failed, saw a list that was not whole, or went back in time;
-lost_dates: of those that should be published at the end; leaked_files: drafts, logs, files put aside and published files beyond
-those that are kept; rss_growth_mb: of the nights, the last quarter beside the first, and of the readers, whichever is more.
+run again. Each night is of the day after the one before. Meanwhile a scheduler (`recjob schedule run`, a night each minute)
+works in a state folder of its own, and every second night that it starts is killed, too. The last line is JSON:
+{"benchmark": "soak", "figures": {..}}: kills, publishes and reads as counts; reader_errors: reads that failed, saw a list that
+was not whole, or went back in time; lost_dates: of those that should be published at the end; leaked_files: drafts, logs, files
+put aside, and published files, dates and models beyond those that are kept; rss_growth_mb: of the nights, the last quarter
+beside the first, and of the readers, whichever is more; scheduled, scheduled_kills: nights that the scheduler began, and those
+that were killed; scheduler_rss_growth_mb, scheduler_fd_growth: of its process, from its first night to the end.
 """
 
 import argparse
 import json
 import os
 import random
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
@@ -70,11 +77,12 @@ def main() -> None:
     for seed in range(given.repeat):
         with tempfile.TemporaryDirectory() as folder:
             found = soak(Path(folder), 0 if given.quick else 60 * given.minutes, given.ratings, random.Random(seed))
-        growth = max(figures["rss_growth_mb"], found.pop("rss_growth_mb"))
+        grown = {name: max(figures[name], found.pop(name)) for name in list(found) if "growth" in name}
         figures.update(found)
-        figures["rss_growth_mb"] = growth
+        for name, most in grown.items():
+            figures[name] = most
     for name, figure in figures.items():
-        print(f"{name:<16}{figure:>10,.4g}")
+        print(f"{name:<24}{figure:>10,.4g}")
     print(json.dumps({"benchmark": "soak", "figures": figures}))
 
 
@@ -84,6 +92,7 @@ def soak(folder: Path, seconds: float, ratings: int, dice: random.Random) -> dic
     state, stop = folder / "state", folder / "stop"
     command = [sys.executable, "-c", READER, str(state / "recommendations.duckdb"), str(stop)]
     readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    scheduled = Scheduled(folder)
     day, kills, took, end = last - timedelta(days=365), 0, [6.0], time.monotonic() + seconds
     published: list[date] = []
     try:
@@ -98,6 +107,7 @@ def soak(folder: Path, seconds: float, ratings: int, dice: random.Random) -> dic
             day += timedelta(days=1)
     finally:
         stop.touch()
+        by_the_clock = scheduled.end()
         read = [json.loads(reader.communicate()[0]) for reader in readers]
     return {
         "kills": kills,
@@ -107,7 +117,58 @@ def soak(folder: Path, seconds: float, ratings: int, dice: random.Random) -> dic
         "lost_dates": len(set(published[-7:]) - set(shown(state))),
         "leaked_files": len(leaked(state)),
         "rss_growth_mb": round(max(growth_of_nights(state), *(growth for _, _, growth in read)), 1),
+        **by_the_clock,
     }
+
+
+class Scheduled:
+    """A scheduler with a night each minute in a state folder of its own; every second night of it is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state, self.killed, self.ended = folder / "scheduled", 0, threading.Event()
+        command = [sys.executable, "-m", "jobs.cli", "--state-dir", str(self.state), "schedule", "run"]
+        every_minute = KEEP | QUICK_MODEL | {"RECJOB_SCHEDULE_CRON": "* * * * *"}
+        self.log = (folder / "scheduler.log").open("wb")
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | every_minute, stdout=self.log, stderr=self.log
+        )
+        self.held: list[tuple[float, int]] = []
+        """MB and open files of the scheduler's process, each second from the end of its first night on."""
+        self.watch = threading.Thread(target=self._watch)
+        self.watch.start()
+
+    def _watch(self) -> None:
+        proc, seen, dice = Path(f"/proc/{self.process.pid}"), list[int](), random.Random(0)
+        while not self.ended.wait(1):
+            with suppress(OSError):  # a thread or the scheduler ended just now
+                children = [int(pid) for task in proc.glob("task/*/children") for pid in task.read_text().split()]
+                for pid in set(children) - set(seen):
+                    seen.append(pid)
+                    if len(seen) % 2 == 0 and not self.ended.wait(dice.uniform(0, 10)):
+                        os.kill(pid, signal.SIGKILL)
+                        self.killed += 1
+                if len(seen) > 1 or (seen and not children):
+                    pages = int((proc / "statm").read_text().split()[1])
+                    self.held.append((pages * resource.getpagesize() / 2**20, len(list((proc / "fd").iterdir()))))
+
+    def end(self) -> dict[str, float]:
+        """End it as systemd would; returns its figures."""
+        self.ended.set()
+        self.watch.join()
+        if (code := self.process.poll()) is not None:
+            raise SystemExit(f"the scheduler ended with {code}: {self.log.name}")
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+        (first_mb, first_files), (last_mb, last_files) = (
+            (self.held[0], self.held[-1]) if self.held else ((0, 0), (0, 0))
+        )
+        return {
+            "scheduled": len(list((self.state / "journal").glob("*.json"))),
+            "scheduled_kills": self.killed,
+            "scheduler_rss_growth_mb": round(last_mb - first_mb, 1),
+            "scheduler_fd_growth": last_files - first_files,
+        }
 
 
 def one_night(folder: Path, day: date, patience: float | None) -> bool:
@@ -132,9 +193,10 @@ def shown(state: Path) -> list[date]:
 
 def leaked(state: Path) -> list[Path]:
     """Files that a finished night leaves nobody any use for."""
-    published = sorted((state / "published").iterdir())
+    kept = {"published/*": 3, "runs/as_of=*": 7, "models/2*": 4}  # of models the champion, too
+    beyond = [path for pattern, n in kept.items() for path in sorted(state.glob(pattern))[:-n]]
     marks = (".draft-", ".aside-", ".wal")
-    return [path for path in state.rglob("*") if any(mark in path.name for mark in marks)] + published[:-3]
+    return [path for path in state.rglob("*") if any(mark in path.name for mark in marks)] + beyond
 
 
 def growth_of_nights(state: Path) -> float:
