@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import run as journals
 from jobs import state
 from jobs.settings import Settings
 from storage import atomic, forgotten, lake, models, rebuild, runs, tabular
@@ -27,14 +28,15 @@ Counts = dict[str, dict[str, int]]
 def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[str, Any]:
     """Erase the users `ids`, as their source writes them, from the state folder, and keep them out of later nights.
 
-    The list of who is kept out is written first: what is cut off after that, this call or the next night finishes. Returns a
-    receipt with counts, which names no id. Raises `Busy`; `CorruptState` where something cannot be read, and so not cleared.
+    The journal is cleared first, as that takes the ids themselves, then the list of who is kept out is written: what is cut off
+    after that, this call or the next night finishes. Returns a receipt with counts, which names no id. Raises `Busy`;
+    `CorruptState` where something cannot be read, and so not cleared.
     """
     began = time.perf_counter()
     with state.held(settings, wait, "forget"):
         listed = forgotten.load(settings.state_dir).adding(ids)
-        forgotten.save(settings.state_dir, listed)
         journal = _journal(settings, ids)
+        forgotten.save(settings.state_dir, listed)
         counts = {"journal": {"files": journal}, **finish(settings, listed)}
     sources = _sources(settings, ids)
     receipt = {
@@ -112,12 +114,12 @@ def _rewritten(settings: Settings, model: Model, listed: Forgotten) -> bool:
 
 
 def _journal(settings: Settings, ids: Sequence[str]) -> int:
-    """Take the ids out of error messages, which may quote a line of the input; returns how many records named one."""
+    """Take the ids out of error messages: a bug's, or an older recjob's, may name them; returns how many records did."""
     forms = {form for one in ids for form in (one, repr(one)[1:-1], json.dumps(one)[1:-1]) if form}
     named = re.compile("|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in sorted(forms, key=len, reverse=True)))
     count = 0
     for path in sorted(settings.journal.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = journals.read(path)
         message = record.get("error_message") or ""
         if named.search(message):
             atomic.write_json(path, record | {"error_message": named.sub(_REPLACED, message)})

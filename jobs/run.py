@@ -141,7 +141,7 @@ def records(folder: Path, lock: Path) -> list[dict[str, Any]]:
     found = []
     alive = atomic.is_locked(lock)
     for path in sorted(folder.glob("*.json")):
-        record = _read(path)
+        record = read(path)
         if record["status"] == "running" and not (alive and _living(record["pid"])):
             record["status"] = "crashed"
         found.append(record)
@@ -152,7 +152,7 @@ def mark_crashed(folder: Path) -> list[str]:
     """Write `crashed` into the records of runs that died; call it only while holding the lock."""
     died = []
     for path in sorted(folder.glob("*.json")):
-        record = _read(path)
+        record = read(path)
         if record["status"] == "running":
             atomic.write_json(path, record | {"status": "crashed"})
             died.append(record["run_id"])
@@ -163,10 +163,11 @@ def amend(folder: Path, run_id: str, **facts: Any) -> None:
     """Change the record of a finished run (it was rolled back, say)."""
     path = folder / f"{run_id}.json"
     if path.is_file():
-        atomic.write_json(path, _read(path) | facts)
+        atomic.write_json(path, read(path) | facts)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """One record; raises `CorruptState`."""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         record["status"], record["run_id"], record["as_of_date"]

@@ -1,12 +1,12 @@
 """The state folder, held by one run at a time, and of this version."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
+from jobs import run as journals
 from jobs.settings import Settings
 from storage import atomic, rebuild, runs, state
 from storage.rebuild import RunFacts
@@ -40,7 +40,7 @@ def run_facts(settings: Settings) -> dict[str, RunFacts]:
     digests = {partition.run_id: partition.record["output_digest"] for partition in runs.every(settings.runs)}
     facts = {}
     for path in sorted(settings.journal.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = journals.read(path)
         run_id, digest = record["run_id"], record.get("output_digest")
         if run_id in digests and digests[run_id] != digest:
             atomic.write_json(path, record | {"output_digest": digests[run_id]})

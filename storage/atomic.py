@@ -5,6 +5,7 @@ folder is synced too. Whoever dies in between leaves a draft, which `sweep` remo
 """
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ DRAFT = ".draft-"
 FILE_MODE, FOLDER_MODE, PUBLISHED_MODE = 0o640, 0o750, 0o440
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where there is no room: on the disk, in the quota, within the limit of a file."""
+_MOMENT = 0.3
+"""Seconds: whoever asks whether the lock is held shares it for a moment, and a run that starts just then is not to fail."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -98,7 +101,7 @@ def lock(path: Path, wait: float, holder: str) -> Iterator[None]:
     """
     _usable(path.parent)
     note = path.with_suffix(".json")
-    held = FileLock(path, timeout=wait, mode=FILE_MODE)
+    held = FileLock(path, timeout=max(wait, _MOMENT), mode=FILE_MODE)
     try:
         held.acquire()
     except Timeout as error:
@@ -113,15 +116,18 @@ def lock(path: Path, wait: float, holder: str) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock."""
-    if not path.exists():
-        return False
-    probe = FileLock(path, timeout=0, mode=FILE_MODE)
+    """Whether a living process holds the lock; whoever may read the folder may ask."""
     try:
-        with probe:
-            return False
-    except Timeout:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock has it; freed as the file is closed
+    except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def sweep(root: Path, *, below: bool = True) -> list[Path]:

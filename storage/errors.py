@@ -17,6 +17,18 @@ StorageError
 └── QueryRefused        not exactly one SELECT, or over a limit
 """
 
+import re
+
+
+def shape(text: str) -> str:
+    """What a value of the input looks like: letters as x, digits as 9. Messages are kept in logs, and it may be of a person."""
+    return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", text))
+
+
+def shapes(message: str) -> str:
+    """A message of Arrow's CSV reader, with the line or value that it quotes as its shape."""
+    return re.sub(r"(got \d+: |invalid value )(.*)", lambda found: found[1] + shape(found[2]), message, flags=re.DOTALL)
+
 
 class StorageError(Exception):
     """Base of everything `storage` raises on purpose.

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from storage.catalogue import Catalogue
-from storage.errors import DiskFailed, InvalidInput, NoRatings
+from storage.errors import DiskFailed, InvalidInput, NoRatings, shapes
 
 MAX_BYTES = 8 << 30
 """A zip that unpacks to more bytes is refused."""
@@ -40,7 +40,7 @@ UTC_TIME = pa.timestamp("us", tz="UTC")
 
 _HINT = "the zips at https://grouplens.org/datasets/movielens/ are read as they are; download it again if in doubt"
 _LAST_SECOND = 253_402_300_799  # the end of the year 9999
-_LONGEST = 600  # letters of a message: lines of the input are quoted in it
+_LONGEST = 600  # letters of a message: names of members are quoted in it, and headers
 _SMALL = 1 << 16  # bytes read of a member, or a line, that is known to be short
 _SEPARATOR = "\x01"  # what "::" is read as
 _INT, _TEXT, _SHORT = pa.int64(), pa.string(), pa.int16()
@@ -255,7 +255,7 @@ class _Archive:
                 options["read_options"].use_threads = False  # only then does Arrow say which row is at fault
                 table = self._parsed(member, options)
         except pa.ArrowInvalid as error:
-            raise self._located(member, header, str(error)) from error
+            raise self._located(member, header, shapes(str(error))) from None  # it names people
         except pa.ArrowKeyError as error:  # a stray quote or line end in the header
             raise self.error(member, f"the header does not read as {','.join(header)[:200]}", row=1) from error
         self._check_rows(member, table, names, first_row=1 if options["read_options"].column_names else 2)

@@ -143,7 +143,11 @@ def champion(root: Path) -> Model | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptState(f"{root}/champion.json cannot be read: {error}", hint=_OTHER) from error
-    return load(root, version)
+    try:
+        return load(root, str(version))
+    except NotFound as error:
+        hint = "restore it, or remove champion.json: the next night then makes its model the champion"
+        raise CorruptState(f"{root}/champion.json names {version}, which is not there", hint=hint) from error
 
 
 def amend(root: Path, version: str, **facts: Any) -> Model:

@@ -116,9 +116,10 @@ def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str
     counts = pc.value_counts(table[key])
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
-        shown = repeated[0].as_py()
+        one, count = repeated[0].as_py().values()
+        row = pc.index(table[key], one).as_py() + 1
         raise InvalidInput(
-            f"{path}: {key} {shown['values']!r} stands in {shown['counts']} rows",
+            f"{path}: {key} of row {row} stands in {count} rows",
             hint="one row an id",
             path=str(path),
             column=key,

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from storage import bounds, grouplens
-from storage.errors import InvalidInput, NoRatings
+from storage.errors import InvalidInput, NoRatings, shape, shapes
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
 _CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -145,8 +145,10 @@ def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
         reason = str(error).splitlines()[0]
         line = re.search(r"Row #(\d+)", reason)
         row = int(line[1]) - 1 if line else None  # Arrow counts the header
-        shown = re.sub(r"Row #(\d+)", r"line \1", reason)
-        raise InvalidInput(f"{path} cannot be read as CSV: {shown}", path=str(path), row=row) from error
+        shown = shapes(re.sub(r"Row #(\d+)", r"line \1", reason))
+        raise InvalidInput(
+            f"{path} cannot be read as CSV: {shown}", path=str(path), row=row
+        ) from None  # it names people
 
 
 def _parsed(path: Path, wanted: Mapping[str, str], threads: bool) -> pa.Table:
@@ -157,16 +159,19 @@ def _parsed(path: Path, wanted: Mapping[str, str], threads: bool) -> pa.Table:
 
 
 def _found(column: pa.ChunkedArray, kind: str) -> str:
-    """What a column is that is not what it should be; for text, the first value in the way."""
+    """What a column is that is not what it should be; for text, what the first value in the way looks like."""
     if kind not in _WRITTEN or not pa.types.is_string(column.type):
         return str(column.type)
     unlike = pc.index(pc.match_substring_regex(column, _WRITTEN[kind]), False).as_py()
-    return f"text, {column[unlike].as_py()[:40]!r} in row {unlike + 1}" if unlike >= 0 else "text"
+    return f"text like {shape(column[unlike].as_py()[:40])!r} in row {unlike + 1}" if unlike >= 0 else "text"
 
 
 def _id(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
-        return column.cast(pa.int64())
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            raise pa.ArrowInvalid("a whole number beyond 63 bits") from None  # it names the id
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         text = _utf8(column)
         longest = pc.max(pc.binary_length(text)).as_py() or 0

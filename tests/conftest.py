@@ -12,6 +12,7 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as recommender has it, before numpy is imported
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -32,6 +33,9 @@ FAST = {
     "gate.max_rmse_ratio": 10.0,
 }
 
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no promise
+hypothesis.settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job hands that on to every child
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -51,6 +51,9 @@ def nights(state: Path, numbers: bool = False, **changes: Any) -> Settings:
     with pytest.raises(InvalidInput):
         nightly(dataclasses.replace(settings, input=dataclasses.replace(settings.input, ratings=str(bad))), LAST)
     bad.unlink()
+    failed = run.records(settings.journal, settings.lock)[-1]
+    told = f"an older recjob quoted {NUMBER if numbers else PERSON},1,3"
+    run.amend(settings.journal, failed["run_id"], error_message=told)
     nightly(settings, LAST)
     checkpoint = models.CheckpointFile(settings.models, "f" * 64, apart=0)
     checkpoint.save({"weight/000": np.zeros(3)})
@@ -242,7 +245,12 @@ def test_forget_killed_again_and_again_goes_on_where_it_was(copy: Settings, tmp_
 @pytest.mark.slow
 @pytest.mark.faults("B6.3")
 def test_a_night_finishes_what_a_killed_forget_began(copy: Settings, tmp_path: Path) -> None:
-    kill = ["-e", f"trace={straced.RENAMES}", "-e", f"inject={straced.RENAMES}:signal=KILL:when=12"]
+    kill = [
+        "-e",
+        f"trace={straced.RENAMES}",
+        "-e",
+        f"inject={straced.RENAMES}:signal=KILL:when=4",
+    ]  # the list is written, and all else to do
     done = straced.recjob(kill, ["forget", "--user", PERSON], environment(copy), tmp_path / "log")
     assert done.returncode == -9, done.stderr
     assert holding(copy.state_dir, PERSON.encode())

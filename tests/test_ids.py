@@ -1,5 +1,11 @@
-"""Ids of every kind go through a whole night, from the source to the published table, byte for byte; or they are refused."""
+"""Ids of every kind go through a whole night, from the source to the published table, byte for byte; or they are refused.
 
+And where they are refused, nothing says them.
+"""
+
+import dataclasses
+import random
+import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,13 +14,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import LAST, world_in
+from conftest import LAST, small_world, world_in
+from test_fuzz import mutated
 
 from jobs import ingest, query
-from jobs.nightly import nightly
+from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import ratings
-from storage.errors import InvalidInput
+from storage.errors import InvalidInput, StorageError
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 TEXTS = [
@@ -135,3 +142,45 @@ def test_an_id_that_cannot_be_kept_whole_is_refused(tmp_path: Path, value: bytes
     (tmp_path / "a.csv").write_bytes(b"user_id,movie_id,rating,rated_at\nb,c,4,2026-03-01\n%s,c,4,2026-03-01\n" % value)
     with pytest.raises(InvalidInput, match=r"a\.csv"):
         ratings.read(str(tmp_path / "a.csv"), {}, before=None)
+
+
+PERSON = "zz-person-4711"
+HEADER = "user_id,movie_id,rating,rated_at"
+LINES = [HEADER, f"{PERSON},1,3,2026-03-02", "other,2,4,2026-03-03"]
+SPOILED: dict[str, bytes] = {
+    "a value too many": "\n".join([*LINES, f"{PERSON},1,3,2026-03-02,what else"]).encode(),
+    "values shifted": "\n".join([*LINES, f"1,3,{PERSON},2026-03-02"]).encode(),
+    "a time shifted": "\n".join([*LINES, f"1,3,4,{PERSON}"]).encode(),
+    "a missing rating": "\n".join([*LINES, f"{PERSON},3,,2026-03-02"]).encode(),
+    "no header": "\n".join(LINES[1:]).encode(),
+    "a column twice": "\n".join([f"{HEADER},user_id", f"{LINES[1]},{PERSON}"]).encode(),
+    "an endless id": "\n".join([*LINES, f"{PERSON * 400},3,4,2026-03-02"]).encode(),
+    "no text": "\n".join([*LINES, f"{PERSON},3,4,2026-03-02"]).encode() + b"\xff\xfe,1,1,1",
+    "a quote without end": "\n".join([*LINES, f'"{PERSON},3,4,2026-03-02']).encode(),
+}
+
+
+@pytest.mark.faults("B5.7")
+def test_a_night_that_fails_says_nobodys_id_in_its_error_log_journal_or_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    own, users, chance, said = tmp_path / "own.csv", tmp_path / "users.csv", random.Random(1), []
+    settings = world_in(
+        tmp_path / "state", small_world(text_ids=True), input__ratings=str(own), input__settle_seconds=0
+    )
+    twice = dataclasses.replace(settings.input, users=str(users))
+    users.write_text(f"user_id\n{PERSON}\nother\n{PERSON}\n")
+    good = "\n".join([HEADER, *LINES[1:] * 20]).encode()
+    cases = [(settings, spoiled) for spoiled in SPOILED.values()]
+    cases += [(dataclasses.replace(settings, input=twice), good)]
+    cases += [(settings, mutated(good, chance)) for _ in range(100)]
+    for spoiled, content in cases:
+        own.write_bytes(content)
+        try:
+            nightly(spoiled, LAST, Options(until="check"))
+        except StorageError as error:
+            said.append("".join(traceback.format_exception(error)))
+    assert len(said) > 20
+    written = [path.read_text() for folder in (settings.journal, settings.pages) for path in folder.glob("*")]
+    assert PERSON[:9] not in "\n".join([*said, *written, caplog.text])

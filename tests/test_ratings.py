@@ -292,7 +292,7 @@ def test_users_who_join_later_are_not_there_yet(tmp_path: Path) -> None:
 
 def test_a_repeated_movie_is_named(tmp_path: Path) -> None:
     (tmp_path / "movies.csv").write_text("movie_id,title,genres\n1,A,Drama|War\n1,B,\n")
-    with pytest.raises(InvalidInput, match="movie_id 1 stands in 2 rows"):
+    with pytest.raises(InvalidInput, match="movie_id of row 1 stands in 2 rows"):
         ratings.read_movies(tmp_path / "movies.csv", {})
 
 
