@@ -123,7 +123,10 @@ def newest_before(settings: Settings, as_of: date) -> RunPartition | None:
 
 def _publishable(settings: Settings) -> list[RunPartition]:
     """The newest staged dates, those with the kind of ids that the newest one has."""
-    newest = staged(settings)[-settings.publish.retention_dates :]
+    every = staged(settings)
+    for day in sorted(visible(settings).keys() - {str(partition.as_of) for partition in every}):
+        logger.warning("publish.lost", extra={"as_of": day, "why": f"its lists are not in {settings.runs} any more"})
+    newest = every[-settings.publish.retention_dates :]
     if not newest:
         raise NoRatings("nothing is staged", hint="recjob score --date D")
     kind = warehouse.id_types(newest[-1])

@@ -32,6 +32,10 @@ class Appended:
     movies: int
     """Movies the lake knows now; 0 without a movies table."""
     users: int
+    known_movies: int
+    """Movies of the source that the lake knew before."""
+    retitled: int
+    """Of these, with another title than now."""
 
 
 def append(lake: Path, catalogue: Catalogue, on_rows: Callable[[int], None] = lambda rows: None) -> Appended:
@@ -54,9 +58,10 @@ def append(lake: Path, catalogue: Catalogue, on_rows: Callable[[int], None] = la
             files.append(target)
             added += fresh.num_rows
         on_rows(of_month.num_rows)
+    again = _again(lake / "movies.parquet", catalogue.movies)
     movies = _merge(lake / "movies.parquet", catalogue.movies, "movie_id")
     users = _merge(lake / "users.parquet", catalogue.users, "user_id")
-    return Appended(ratings.num_rows, added, tuple(files), movies, users)
+    return Appended(ratings.num_rows, added, tuple(files), movies, users, *again)
 
 
 def remove(lake: Path, listed: Forgotten) -> tuple[int, int]:
@@ -95,6 +100,15 @@ def _same_ids(lake: Path, ratings: pa.Table) -> None:
                 hint="one lake holds one kind of ids: use another state folder, or convert the source",
                 column=name,
             )
+
+
+def _again(path: Path, movies: pa.Table | None) -> tuple[int, int]:
+    """How many of the movies the lake knows already, and how many of these under another title."""
+    if movies is None or not path.exists():
+        return 0, 0
+    known = parquet.read(path, ["movie_id", "title"])
+    both = known.join(movies.select(["movie_id", "title"]), "movie_id", join_type="inner", right_suffix="_now")
+    return both.num_rows, pc.sum(pc.not_equal(both["title"], both["title_now"])).as_py() or 0
 
 
 def _merge(path: Path, rows: pa.Table | None, key: str) -> int:
