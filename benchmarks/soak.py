@@ -95,11 +95,12 @@ def soak(folder: Path, seconds: float, ratings: int, dice: random.Random) -> dic
     scheduled = Scheduled(folder)
     day, kills, took, end = last - timedelta(days=365), 0, [6.0], time.monotonic() + seconds
     published: list[date] = []
+    killed = False
     try:
-        while not kills or len(published) < 2 or time.monotonic() < end:
+        while not kills or killed or len(published) < 2 or time.monotonic() < end:  # the last night is a whole one
             patience = dice.uniform(0, 1.1) * median(took[-9:]) if (len(published) + kills) % 2 == 0 else None
             began = time.monotonic()
-            if one_night(folder, day, patience):
+            if killed := one_night(folder, day, patience):
                 kills += 1
                 continue
             took.append(time.monotonic() - began)
@@ -109,13 +110,16 @@ def soak(folder: Path, seconds: float, ratings: int, dice: random.Random) -> dic
         stop.touch()
         by_the_clock = scheduled.end()
         read = [json.loads(reader.communicate()[0]) for reader in readers]
+    left = leaked(state)
+    for path in left:
+        print(f"left behind: {path}", file=sys.stderr)
     return {
         "kills": kills,
         "publishes": len(published),
         "reads": sum(reads for reads, _, _ in read),
         "reader_errors": sum(errors for _, errors, _ in read),
         "lost_dates": len(set(published[-7:]) - set(shown(state))),
-        "leaked_files": len(leaked(state)),
+        "leaked_files": len(left),
         "rss_growth_mb": round(max(growth_of_nights(state), *(growth for _, _, growth in read)), 1),
         **by_the_clock,
     }
@@ -125,8 +129,8 @@ class Scheduled:
     """A scheduler with a night each minute in a state folder of its own; every second night of it is killed."""
 
     def __init__(self, folder: Path) -> None:
-        self.state, self.killed, self.ended = folder / "scheduled", 0, threading.Event()
-        command = [sys.executable, "-m", "jobs.cli", "--state-dir", str(self.state), "schedule", "run"]
+        self.begun, self.killed, self.ended = 0, 0, threading.Event()
+        command = [sys.executable, "-m", "jobs.cli", "--state-dir", str(folder / "scheduled"), "schedule", "run"]
         every_minute = KEEP | QUICK_MODEL | {"RECJOB_SCHEDULE_CRON": "* * * * *"}
         self.log = (folder / "scheduler.log").open("wb")
         self.process = subprocess.Popen(
@@ -144,6 +148,7 @@ class Scheduled:
                 children = [int(pid) for task in proc.glob("task/*/children") for pid in task.read_text().split()]
                 for pid in set(children) - set(seen):
                     seen.append(pid)
+                    self.begun += 1
                     if len(seen) % 2 == 0 and not self.ended.wait(dice.uniform(0, 10)):
                         os.kill(pid, signal.SIGKILL)
                         self.killed += 1
@@ -164,7 +169,7 @@ class Scheduled:
             (self.held[0], self.held[-1]) if self.held else ((0, 0), (0, 0))
         )
         return {
-            "scheduled": len(list((self.state / "journal").glob("*.json"))),
+            "scheduled": self.begun,
             "scheduled_kills": self.killed,
             "scheduler_rss_growth_mb": round(last_mb - first_mb, 1),
             "scheduler_fd_growth": last_files - first_files,

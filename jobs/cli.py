@@ -177,8 +177,19 @@ def config_of(ctx: click.Context) -> Path | None:
     return chosen or (Path("recjob.toml") if Path("recjob.toml").is_file() else None)
 
 
+def _open_streams() -> None:
+    """Where stdin, stdout or stderr is closed, open the null device: else the next file, a database, would take its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            if handle != number:
+                os.dup2(handle, number)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 def main() -> NoReturn:
     """The `recjob` command."""
+    _open_streams()
     signals.heed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

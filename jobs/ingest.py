@@ -55,7 +55,8 @@ def append(
         with progress.bar("adding ratings", kept.ratings.num_rows) as advance:
             done = lake.append(settings.lake, kept, lambda rows: advance(rows, ""))
     if 2 * done.retitled > done.known_movies:
-        why = f"{done.retitled:,} of {done.known_movies:,} movies that the lake knew have another title now: one lake, one data set"
+        found = f"{done.retitled:,} of {done.known_movies:,} movies that the lake knew have another title now"
+        why = f"{found}: ids of two data sets in one lake?"
         logger.warning("ingest.other_movies", extra={"source": source, "why": why})
     rated = conformed.ratings["rated_at"]
     result = {

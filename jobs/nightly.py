@@ -79,6 +79,8 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
             if options.until == "prune":
                 _prune(settings)  # the run that published may have been killed before it did
             return journal.record
+        if visible:
+            publish.demand_place(settings, as_of, night.ratings.schema)
         anew = not visible or options.strict or options.force is not None
         if anew or not _is_staged(settings, as_of, key, journal):
             space.check(settings, night)

@@ -7,11 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from jobs import run as journals
 from jobs.run import Journal
 from jobs.settings import Settings
 from storage import atomic, mending, models, runs, warehouse
-from storage.errors import CorruptState, NoRatings, NotFound
+from storage.errors import CorruptState, InvalidInput, NoRatings, NotFound
 from storage.runs import RunPartition
 from storage.warehouse import SCHEMA_VERSION, Published
 
@@ -39,6 +41,23 @@ def publish(settings: Settings, journal: Journal) -> Published:
         step.rows = published.rows
     logger.info("published", extra={"rows": published.rows, "dates": len(partitions), "file": published.path.name})
     return published
+
+
+def demand_place(settings: Settings, as_of: date, ratings: pa.Schema) -> None:
+    """Raise `InvalidInput` where readers would not see the lists of a date: it is older than all those kept, or has other ids.
+
+    One file holds one kind of ids: that of its newest date.
+    """
+    ids = {name: str(ratings.field(name).type) for name in ("user_id", "movie_id")}
+    later = [partition for partition in staged(settings) if partition.as_of > as_of]
+    if len(later) >= settings.publish.retention_dates:
+        kept = f"{len(later)} later dates are there, and no more are kept"
+        raise InvalidInput(f"{as_of} would not be published: {kept}", hint="publish.retention_dates says how many are")
+    if later and (newest := warehouse.id_types(later[-1])) != ids:
+        kinds = [", ".join(f"{name} {kind}" for name, kind in types.items()) for types in (ids, newest)]
+        found = f"its ids are {kinds[0]}; those of {later[-1].as_of} are {kinds[1]}"
+        hint = "one state folder holds one kind of ids: name another, or run the newest date again with these ratings first"
+        raise InvalidInput(f"{as_of} would not be published: {found}", hint=hint)
 
 
 def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import LAST, document
+from conftest import LAST, document, environment
 
-from jobs import examples, exits
+from jobs import cli, examples, exits
 from jobs.commands import recjob as group
 from jobs.nightly import nightly
 from jobs.settings import Settings
@@ -243,3 +244,64 @@ def test_tune_goes_on_with_its_study_and_ends_in_lines_for_the_configuration(rec
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"study basic-newest, {first['file']}\n")
     assert '\n[model]\nname = "basic"\n' in done.stdout
+
+
+@pytest.mark.faults("B1.17")
+def test_closed_streams_are_no_error_and_no_file_takes_their_numbers(settings: Settings, tmp_path: Path) -> None:
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" <&- >&- 2>&-',
+        "sh",
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "check",
+        "--date",
+        str(LAST),
+    ]
+    environ = environment(settings) | {"RECJOB_HOOKS_ON_SUCCESS": f"/bin/sh,-c,ls -l /proc/$PPID/fd > {tmp_path}/files"}
+    assert subprocess.run(command, env=environ).returncode == 0
+    files = [line.split()[-3:] for line in (tmp_path / "files").read_text().splitlines() if "->" in line]
+    assert {number: target for number, _, target in files if int(number) < 3} == dict.fromkeys("012", "/dev/null")
+
+
+LIGHT = {
+    ("status",): [], ("late",): [], ("runs", "list"): [], ("runs", "show"): ["RUN"], ("models", "list"): [],
+    ("models", "show"): ["champion"], ("models", "card"): ["champion"], ("recommend",): ["--user", "7"],
+    ("explain",): ["--user", "7", "--movie", "1"], ("query",): ["SELECT 1"], ("export",): ["--to", "lists.parquet"],
+    ("config", "show"): [], ("schedule", "next"): [], ("doctor",): [], ("init",): [], ("check",): ["--date", str(LAST)],
+    ("nightly",): ["--date", str(LAST)], ("report",): [], ("forget",): ["--user", "nobody"], ("rollback",): [],
+}  # fmt: skip
+"""Commands that take no training; RUN is the newest run."""
+
+
+@pytest.mark.faults("B6.7")
+def test_every_command_prints_one_document_on_success_and_on_failure(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nightly(settings, LAST.replace(day=9))
+    run_id = nightly(settings, LAST)["run_id"]
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    def printed(*arguments: str) -> tuple[int, dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", ["recjob", *arguments, "--json"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
+
+    for path, arguments in LIGHT.items():
+        code, told = printed(*path, *(run_id if word == "RUN" else word for word in arguments))
+        assert (code, told["schema"]) == (0, f"recjob.{'-'.join(path)}/1"), told
+    for path, command in leaves(group):
+        required = [
+            "2026-03-01" if "--from" in p.opts or "--to" in p.opts else "x" for p in command.params if p.required
+        ]
+        named = [word for p, value in zip([p for p in command.params if p.required], required, strict=True)
+                 for word in ([p.opts[0], value] if p.opts[0].startswith("-") else [value])]  # fmt: skip
+        code, told = printed(*path, *named, "--config", "nowhere.toml")
+        assert (code, told["schema"], told["exit_code"]) in [(code, "recjob.error/1", code)], (path, told)
+        assert code, path

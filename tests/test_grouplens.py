@@ -245,6 +245,23 @@ def test_a_zip_that_claims_to_unpack_to_too_much_is_refused(zipped: Zipped) -> N
         grouplens.read_zip(path)
 
 
+@pytest.mark.faults("B5.10")
+@pytest.mark.parametrize("folder", ["../", "/", "a/../../../"])
+def test_members_that_would_climb_out_are_read_where_they_are(zipped: Zipped, tmp_path: Path, folder: str) -> None:
+    path = zipped(ML_1M, folder=folder)
+    link = zipfile.ZipInfo(f"{folder}planted")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(link, "/etc/passwd")
+    before = sorted(tmp_path.parent.rglob("*"))
+    assert grouplens.read_zip(path).ratings.num_rows == 3
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(f"{folder}elsewhere/ratings.dat", "")
+    with pytest.raises(InvalidInput, match="more than one data set"):
+        grouplens.read_zip(path)
+    assert sorted(tmp_path.parent.rglob("*")) == before
+
+
 @pytest.mark.faults("B5.11")
 def test_control_characters_of_the_input_do_not_reach_the_message(zipped: Zipped) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -143,6 +143,17 @@ def test_an_append_that_died_between_two_months_is_made_whole_by_the_next(tmp_pa
     assert content(tmp_path / "died") == content(tmp_path / "undisturbed")
 
 
+def test_movies_that_the_lake_knows_under_another_title_are_counted(tmp_path: Path) -> None:
+    world = small_world()
+    assert world.movies is not None
+    first = lake.append(tmp_path, world)
+    again = lake.append(tmp_path, world)
+    titles = pa.array([None, *(f"Another {number}" for number in range(1, world.movies.num_rows))])
+    other = lake.append(tmp_path, Catalogue(world.ratings, world.movies.set_column(1, "title", titles)))
+    counts = [(done.known_movies, done.retitled) for done in (first, again, other)]
+    assert counts == [(0, 0), (30, 0), (30, 29)]
+
+
 def test_what_is_known_of_when_a_user_joined_is_not_forgotten(tmp_path: Path) -> None:
     def users(**columns: Any) -> Catalogue:
         return Catalogue(small_world().ratings, None, pa.table({"user_id": [1], **columns}))

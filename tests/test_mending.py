@@ -117,6 +117,18 @@ def test_readers_get_the_newest_whole_file_as_soon_as_a_night_begins(settings: S
 
 
 @pytest.mark.faults("B1.11")
+def test_a_date_whose_lists_are_lost_is_told_when_it_leaves_the_published_file(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(settings.runs / f"as_of={BEFORE}")
+    rewritten(settings.database.resolve(), b"")
+    assert nightly(settings, LAST)["status"] == "published"
+    assert {row[0] for row in lists(settings)} == {LAST}
+    told = [record.as_of for record in caplog.records if record.getMessage() == "publish.lost"]  # type: ignore[attr-defined]
+    assert told == [str(BEFORE)]
+
+
+@pytest.mark.faults("B1.11")
 def test_no_flipped_bit_in_any_block_is_taken_for_a_list(tmp_path: Path) -> None:
     path = publish(tmp_path, "r1", [staged(tmp_path, "r1")]).path
     content, rows, found = path.read_bytes(), ask(tmp_path, "SELECT * FROM recommendations"), 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import FIRST, LAST, environment, small_world, world_in
 
@@ -247,6 +248,21 @@ def test_old_dates_models_and_files_are_pruned(tmp_path: Path) -> None:
     assert len(list(settings.runs.glob("as_of=*"))) == 2
     assert len(list(settings.published.iterdir())) == 2
     assert len(models.versions(settings.models)) == 1
+
+
+def test_a_date_that_readers_would_not_see_is_refused_before_any_work(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state", publish__retention_dates=1)
+    nightly(settings, LAST)
+    with pytest.raises(InvalidInput, match="2026-03-09 would not be published: 1 later dates are there"):
+        nightly(settings, LAST - timedelta(days=1))
+    pq.write_table(small_world(text_ids=True).ratings, tmp_path / "text.parquet")
+    others = dataclasses.replace(settings.input, ratings=str(tmp_path / "text.parquet"))
+    kept = dataclasses.replace(settings.publish, retention_dates=2)
+    with pytest.raises(
+        InvalidInput, match="its ids are user_id string, movie_id string; those of 2026-03-10 are user_id int64"
+    ):
+        nightly(dataclasses.replace(settings, input=others, publish=kept), LAST - timedelta(days=1))
+    assert sql(settings, "SELECT DISTINCT as_of_date FROM recommendations") == [(LAST,)]
 
 
 @pytest.mark.faults("B4.9")

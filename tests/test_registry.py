@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,44 @@ def test_weights_that_are_no_archive_of_arrays_are_refused_and_not_run(tmp_path:
     assert not (tmp_path / "marker").exists()
 
 
+LOAD = """
+import io, json, sys, zipfile
+from pathlib import Path
+from storage import models
+from storage.errors import CorruptState
+root, seen = Path(sys.argv[1]), []
+models.is_intact(root, "20260310-cccccccc")  # so that all is imported
+sys.addaudithook(lambda event, arguments: seen.append((event, str(arguments))))
+for version in ("20260310-aaaaaaaa", "20260310-bbbbbbbb", "20260310-cccccccc"):
+    try:
+        models.contents(models.load(root, version))
+    except CorruptState:
+        print(version, "refused")
+forbidden = ("pickle.find_class", "marshal.loads", "subprocess.Popen", "socket.connect", "os.system", "os.exec")
+planted = ("saved_model.pb", "model.keras", "model.h5")
+print([event for event, _ in seen if event in forbidden])
+print([given for event, given in seen if event == "open" and any(name in given for name in planted)])
+"""
+
+
+@pytest.mark.faults("B5.3")
+def test_planted_keras_h5_and_saved_models_are_never_opened(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("config.json", json.dumps({"class_name": "Lambda", "config": {"function": "4wAA"}}))
+    for letter, weights in (("a", archive.getvalue()), ("b", b"\x89HDF\r\n\x1a\n" + bytes(1000)), ("c", None)):
+        folder = save(tmp_path, f"20260310-{letter * 8}").folder
+        for name in ("saved_model.pb", "model.keras", "model.h5", "fingerprint.pb"):
+            (folder / name).write_bytes(pickle.dumps(Bomb(str(tmp_path / "marker"))))
+        if weights:
+            planted(folder, weights)
+    done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["20260310-aaaaaaaa refused", "20260310-bbbbbbbb refused", "[]", "[]"], (
+        done.stderr
+    )
+    assert not (tmp_path / "marker").exists()
+
+
 @pytest.mark.faults("B3.14")
 def test_any_flipped_byte_in_weights_or_ids_is_found(tmp_path: Path) -> None:
     folder = save(tmp_path).folder
@@ -164,7 +204,7 @@ def test_without_a_champion_there_is_none_and_a_broken_note_of_it_is_corrupt(tmp
     assert models.versions(tmp_path / "not there") == []
     with pytest.raises(NotFound):
         models.promote(tmp_path, VERSION)
-    for content in ("{", "[]", "{}"):
+    for content in ("{", "[]", "{}", '{"version": 7}', '{"version": "../x"}', f'{{"version": "{VERSION}"}}'):
         (tmp_path / "champion.json").write_text(content)
         with pytest.raises(CorruptState, match=r"champion\.json"):
             models.champion(tmp_path)
