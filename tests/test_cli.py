@@ -297,11 +297,11 @@ def test_every_command_prints_one_document_on_success_and_on_failure(
         code, told = printed(*path, *(run_id if word == "RUN" else word for word in arguments))
         assert (code, told["schema"]) == (0, f"recjob.{'-'.join(path)}/1"), told
     for path, command in leaves(group):
-        required = [
-            "2026-03-01" if "--from" in p.opts or "--to" in p.opts else "x" for p in command.params if p.required
+        if path in {("demo",), ("init",), ("completion",)}:  # they read no configuration
+            continue
+        needed = [
+            (p, "2026-03-01" if "--from" in p.opts or "--to" in p.opts else "x") for p in command.params if p.required
         ]
-        named = [word for p, value in zip([p for p in command.params if p.required], required, strict=True)
-                 for word in ([p.opts[0], value] if p.opts[0].startswith("-") else [value])]  # fmt: skip
-        code, told = printed(*path, *named, "--config", "nowhere.toml")
-        assert (code, told["schema"], told["exit_code"]) in [(code, "recjob.error/1", code)], (path, told)
-        assert code, path
+        words = [word for p, value in needed for word in ([p.opts[0], value] if p.opts[0][0] == "-" else [value])]
+        code, told = printed(*path, *words, "--config", "/dev/zero")
+        assert (code, told["schema"], told["exit_code"]) == (2, "recjob.error/1", 2), (path, told)
