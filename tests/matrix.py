@@ -96,7 +96,7 @@ FAULTS = {
     "B5.4": ("statements that read files, write, attach or set", "P4"),
     "B5.5": ("a query without end", "P8"),
     "B5.6": ("a night without a network", "P6"),
-    "B5.7": ("a secret in the environment or the configuration", "P7"),
+    "B5.7": ("a secret in the environment or the configuration, ids in an input that is refused", "P7"),
     "B5.8": ("shell code in the data of a hook", "P4"),
     "B5.9": ("umask 000, a planted link, a state folder open to all", "P7"),
     "B5.10": ("archives that climb out, or unpack to gigabytes", "P4"),
