@@ -83,7 +83,8 @@ def explanation(document: dict[str, Any]) -> str:
     rows = []
     for movie in document["movies"]:
         if movie["why"] in ("no_candidate", "rule"):
-            return f"{head}\n\n{movie['title'] or movie['movie_id']} is no candidate: {movie['note']}"
+            what = "no candidate" if movie["why"] == "no_candidate" else "not listed"
+            return f"{head}\n\n{movie['title'] or movie['movie_id']} is {what}: {movie['note']}"
         parts = [f"{value:+.2f}" for value in movie["parts"].values()]
         near = "; ".join(f"{other['title'] or other['movie_id']} ({other['rating']:g})" for other in movie["near"])
         place = f"rated {movie['rating']:g}" if movie["why"] == "rated" else movie["rank"]
