@@ -104,6 +104,7 @@ def tiles(
         *figure("rmse", "RMSE of the stars", "{:.3f}".format, "mean rating", "mean_rmse"),
     ]
     if published:
+        now = {**now, "churn": _churn(published["changes"])}
         part = f"{share(published['listed'] / max(1, published['movies']))} of {published['movies']:,}"
         found.append((f"{published['listed']:,}", "movies in lists", part))
     found += figure("churn", "list churn", share)
@@ -142,6 +143,14 @@ def _night(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: checks.get(name) for name in ("coverage", "churn")},
         "minutes": None if took is None else took / 60,
     }
+
+
+def _churn(changes: Sequence[Mapping[str, Any]]) -> float | None:
+    """Share of the movies listed on the date before that have left their list; the gate's figure is of the lists before, which
+    may be of the same date."""
+    rows = {row["change"]: row["rows"] for row in changes}
+    before = sum(rows.values()) - rows.get("entered", 0)
+    return rows.get("left", 0) / before if before else None
 
 
 def _refused_model(record: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from conftest import LAST, small_world, world_in
 
-from jobs import report, report_lists
+from jobs import report, report_glance, report_lists
 from jobs import run as journals
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
@@ -79,6 +79,9 @@ def test_what_is_told_is_what_is_published(two_nights: Settings) -> None:
     assert told["users"] == 41
     assert told["rows"] == 41 * 5
     assert sum(row["share"] for row in told["changes"]) == pytest.approx(1)
+    rows = {row["change"]: row["rows"] for row in told["changes"]}
+    left = rows.get("left", 0) / (sum(rows.values()) - rows.get("entered", 0))
+    assert [value for value, what, _ in found["tiles"] if what == "list churn"] == [report_glance.share(left)]
     assert {row["source"]: row["share"] for row in told["sources"]} == {"model": 40 / 41, "cold_user": 1 / 41}
     assert sum(day["ratings"] for day in told["by_day"]) == found["run"]["n_ratings"]
     assert [row["who"] for row in told["people"]] == ["no rating", "1 to 19 ratings", "20 to 99 ratings"]
