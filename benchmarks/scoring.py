@@ -155,7 +155,7 @@ def screen(given: argparse.Namespace, movies: int) -> tuple[Variants, Callable[[
     def blocks(ready: Ready, size: int, exact: bool) -> Any:
         return score.top_n(ready, candidates, seen, given.top, users_per_block=size, exact=exact, on_screen=said.append)
 
-    few, many = 64, min(block_users(movies), 512)
+    few, many = 2 * GROUP if given.quick else 64, min(block_users(movies), 512)
     exact, screened = blocks(ready, few, True), blocks(ready, many, False)
     found = [next(exact), next(screened)]  # compiles, and makes the screen
     print(f"screen, {name} movies: {said[0]}")
@@ -231,7 +231,7 @@ def main() -> None:
         only_memory(given.only_memory, given.movies)
         return
     if given.quick:
-        given.users, given.ratings, given.repeat = 256, min(given.ratings, 200_000), 2
+        given.users, given.ratings, given.repeat = 256, min(given.ratings, 100_000), min(given.repeat, 2)
     rates, recalls = measured(factored(given) | grid(given), given.repeat), []
     for movies in (10_000, 60_000):
         variants, recall = screen(given, movies)
@@ -241,7 +241,7 @@ def main() -> None:
         print(f"{name:<24}{rate / 1e6:>10.2f} M pairs in a core-second")
     figures = {name: round(rates[a] / rates[b], 4) for name, (a, b) in COMPARED.items() if b in rates}
     figures |= {"screen_recall": min(recalls)}
-    users = 4_000 if given.quick else 40_000
+    users = 2_000 if given.quick else 40_000
     figures |= {"rss_4x_users": round(peak(4 * users, 2_000) / peak(users, 2_000), 3)}
     for name, figure in figures.items():
         print(f"{name:<24}{figure:>10.3f}")

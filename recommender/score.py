@@ -23,8 +23,8 @@ from recommender.vocabulary import UNKNOWN
 _RATED = 16 * GROUP
 """Users whose lists are rated at once."""
 _REUSED = 7 << 20
-"""Scores that are no matrix product, worked on at once: 28 MiB. From 32 MiB on the C library takes memory anew from the system
-each time, and touching it for the first time takes longer than a screen."""
+"""Scores that are no matrix product, worked on at once: 28 MiB, of what the heap keeps (`recommender/tensorflow.py`). Where the
+C library takes them anew from the system, touching them for the first time takes longer than a screen."""
 _SAMPLE = 256
 """Users that a screen is made from, and as many that it is tried on."""
 _SCREENED = 8

@@ -18,7 +18,7 @@ from recommender.history import History
 from recommender.tensorflow import tf
 from recommender.train import Trained
 
-USERS, MOVIES, N = 37, grid.TILE + 88, 6
+USERS, MOVIES, N = 37, 600, 6  # neither whole groups nor whole tiles
 Lists = dict[Any, list[tuple[Any, float]]]
 
 
