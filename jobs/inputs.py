@@ -155,9 +155,10 @@ def _without_forgotten(
     kept = listed.without(ratings)
     if kept.num_rows < ratings.num_rows:
         logger.warning("forgotten.kept_out", extra={"ratings": ratings.num_rows - kept.num_rows})
+        kept = kept.combine_chunks()
     if not kept.num_rows:
         raise NoRatings("nobody is left whom recjob was not told to forget", hint="recjob forget --let-in undoes it")
-    return kept.combine_chunks(), users and listed.without(users)
+    return kept, users and listed.without(users)
 
 
 def ratings_of(settings: Settings) -> tuple[str, dict[str, str], Limits]:

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _INTEGERS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
+_BLOCK = 1 << 20
+"""Rows that are copied to be hashed at a time."""
 
 
 class RowsDigest:
@@ -68,7 +70,7 @@ class _ColumnDigest:
 def of_table(table: pa.Table) -> str:
     """The digest of a table's rows."""
     digest = RowsDigest(table.schema)
-    for batch in table.to_batches():
+    for batch in table.to_batches(_BLOCK):
         digest.update(batch)
     return digest.hexdigest()
 

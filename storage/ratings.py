@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage import digest, order, steady, tabular
+from storage import digest, narrow, order, steady, tabular
 from storage.errors import InvalidInput, NoRatings
 from storage.tabular import Problem
 
@@ -134,35 +134,49 @@ def _usable(
     limits: Limits,
     known_at: datetime | None,
     on_rows: Callable[[int], None],
-) -> tuple[pa.Table, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The usable rows of all files before the instant, their lineage, and what was rejected; raises `NoRatings`."""
+) -> tuple[order.Columns, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The usable rows of all files before the instant, their lineage, and what was rejected; raises `NoRatings`.
+
+    Of each file only that is kept, narrow, before the next is read.
+    """
     paths = tabular.files_of(source)
     kinds = _KINDS | ({"ingested_at": "time"} if columns.get("ingested_at") else {})
-    tables, read, problems = [], [], []
+    tables: list[tuple[Path, pa.Table]] = []
+    files: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    problems: list[Problem] = []
     for path in paths:
         with steady.unchanged(path) as found:
-            table, unusable = tabular.typed(
-                tabular.read(path, {name: columns.get(name, name) for name in kinds}), kinds, list(kinds), path
-            )
-            read.append(steady.lineage(path, found) | {"sha256": digest.of_file(path)})
-        tables.append((path, table))
+            table, unusable = _narrow(path, {name: columns.get(name, name) for name in kinds}, kinds)
+            file = steady.lineage(path, found) | {"sha256": digest.of_file(path)}
         on_rows(table.num_rows)
         clocks = [name for name, kind in kinds.items() if kind == "time"]
         problems += unusable or [wrong for name in clocks for wrong in _misread(path, name, table[name], before)]
+        if not problems:  # otherwise only what else is wrong is wanted
+            past, refused = _checked(table, path, before, known_at, limits)
+            rejected += refused
+            tables.append((path, past))
+            files.append(file | _lineage(table.num_rows, sum(entry["rows"] for entry in refused), past))
     _raise(problems)
     for name in ("user_id", "movie_id"):
         tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
-    used, files, rejected = [], [], []
-    for (path, table), file in zip(tables, read, strict=True):
-        past, refused = _checked(table, path, before, known_at, limits)
-        rejected += refused
-        used.append(past)
-        files.append(file | _lineage(table.num_rows, sum(entry["rows"] for entry in refused), past))
     _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
     if not any(file["rows_used"] for file in files):
         when = f" before {before.isoformat()}" if before else ""
         raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? recjob ingest adds ratings")
-    return pa.concat_tables(used), files, rejected
+    return {name: narrow.joined([table[name] for _, table in tables]) for name in _KINDS}, files, rejected
+
+
+def _narrow(path: Path, wanted: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[pa.Table, list[Problem]]:
+    """The columns of a file in recjob's types, narrow, and those that cannot be: one by one, and what was read is let go."""
+    table, columns, problems = tabular.read(path, wanted), {}, []
+    for name, kind in kinds.items():
+        typed, unusable = tabular.typed(table, {name: kind}, [name], path)
+        table = table.drop_columns([name] if name in table.column_names else [])
+        problems += unusable
+        if not unusable:
+            columns[name] = narrow.narrowed(typed[name])
+    return pa.table(columns), problems
 
 
 def _misread(path: Path, name: str, at: pa.ChunkedArray, before: datetime | None) -> list[Problem]:

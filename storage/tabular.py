@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from storage import bounds, grouplens
+from storage import bounds, grouplens, narrow
 from storage.errors import InvalidInput, NoRatings, shape, shapes
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
@@ -115,21 +115,21 @@ def whole_numbers(column: pa.ChunkedArray) -> bool:
 
 
 def one_type(tables: list[tuple[Path, pa.Table]], name: str) -> list[pa.Table]:
-    """The tables with one type of id in column `name`; raises `InvalidInput` where files disagree.
+    """The tables with one type of id in column `name`, narrow or wide; raises `InvalidInput` where files disagree.
 
     Ids of CSV files become int64 only if those of all files can.
     """
-    texts = [table[name] for path, table in tables if path.name.endswith(_CSV)]
+    texts = [narrow.plain(table[name]) for path, table in tables if path.name.endswith(_CSV)]
     numeric = bool(texts) and all(whole_numbers(column) for column in texts)
     done = []
     for path, table in tables:
         if numeric and path.name.endswith(_CSV):
             at = table.column_names.index(name)
-            table = table.set_column(at, name, table[name].cast(pa.int64()))
+            table = table.set_column(at, name, narrow.plain(table[name]).cast(pa.int64()))
         done.append(table)
-    kinds = {table[name].type for table in done}
-    if len(kinds) > 1:
-        examples = {str(table[name].type): str(path) for (path, _), table in zip(tables, done, strict=True)}
+    kinds = [str(narrow.kind_of(table[name])) for table in done]
+    if len(set(kinds)) > 1:
+        examples = {kind: str(path) for kind, (path, _) in zip(kinds, tables, strict=True)}
         shown = ", ".join(f"{kind} in {path}" for kind, path in examples.items())
         raise InvalidInput(f"files disagree about {name}: {shown}", hint="one input holds one kind of ids", column=name)
     return done
