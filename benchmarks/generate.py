@@ -1,6 +1,9 @@
 """Made-up ratings of the shape of MovieLens-25M, or several times that: long tails of users and movies, and tastes to learn.
 
-    python benchmarks/generate.py --out big [--users 162541] [--movies 59047] [--ratings 25000095] [--seed 1]
+    python benchmarks/generate.py --out big [--scale 4] [--users 162541] [--movies 59047] [--ratings 25000095] [--seed 1]
+
+--scale multiplies users and ratings: a larger service has more people, and hardly more movies. 16 bytes a rating are held, and
+as many while they are put in order of time.
 
 Writes big/ratings/part-NN.parquet, ordered by time, big/movies.parquet, and big/recjob.toml which points at them. Users come
 for a while and rate at least twenty movies that are out by then, the popular and those that they like rather. A rating is
@@ -45,9 +48,9 @@ class Shape:
         share = ratings / self.ratings
         return Shape(round(self.users * share), round(self.movies * share**0.5), ratings)
 
-    def times(self, factor: int, name: str) -> "Shape":
-        """More of one, and the same of the others."""
-        return replace(self, **{name: factor * getattr(self, name)})
+    def times(self, factor: int, *names: str) -> "Shape":
+        """More of some, and the same of the others."""
+        return replace(self, **{name: factor * getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -117,40 +120,53 @@ def rated(
     stars = 3.5 + made.quality[movie] + made.mildness[user] + random.normal(0, 0.7, len(user))
     stars += np.einsum("nd,nd->n", made.user_taste[user], made.movie_taste[movie])
     return (
-        user,
-        movie,
+        user.astype(np.int32),
+        movie.astype(np.int32),
         np.clip(np.round(stars * 2) / 2, 0.5, 5).astype(np.float32),
-        FIRST + (when * SECONDS).astype(np.int64),
+        (when * SECONDS).astype(np.int32),
     )
 
 
+def columns(random: np.random.Generator, made: World) -> list[np.ndarray]:
+    """User, movie, stars and second of the ratings of everybody, ordered by time; ids from 0, seconds since FIRST."""
+    blocks = [list(rated(random, made, first)) for first in range(0, len(made.counts), BLOCK)]
+    found = [np.concatenate([block.pop(0) for block in blocks]) for _ in range(4)]
+    order = np.argsort(found[3], kind="stable")
+    for number in range(4):
+        found[number] = found[number][order]
+    return found
+
+
+def as_table(user: np.ndarray, movie: np.ndarray, stars: np.ndarray, second: np.ndarray) -> pa.Table:
+    """The ratings as recjob has them, with ids from 1."""
+    at = pa.array(second + np.int64(FIRST), pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
+    ids = {"user_id": user + np.int64(1), "movie_id": movie + np.int64(1)}
+    return pa.table(ids | {"rating": stars, "rated_at": at})
+
+
 def table(random: np.random.Generator, made: World) -> pa.Table:
-    """The ratings of everybody, ordered by time, with ids from 1."""
-    blocks = [rated(random, made, first) for first in range(0, len(made.counts), BLOCK)]
-    user, movie, stars, second = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    del blocks
-    order = np.argsort(second, kind="stable")
-    at = pa.array(second[order]).cast(pa.timestamp("s", tz="UTC")).cast(pa.timestamp("us", tz="UTC"))
-    return pa.table({"user_id": user[order] + 1, "movie_id": movie[order] + 1, "rating": stars[order], "rated_at": at})
+    """The ratings of everybody, ordered by time."""
+    return as_table(*columns(random, made))
 
 
 def write(folder: Path, made: World, random: np.random.Generator) -> int:
     """Write the files and return the number of ratings."""
-    ratings = table(random, made)
+    ratings = columns(random, made)
     (folder / "ratings").mkdir(parents=True, exist_ok=True)
-    size = -(-ratings.num_rows // FILES)
+    size = -(-len(ratings[0]) // FILES)
     for number in range(FILES):
         path = folder / "ratings" / f"part-{number:02d}.parquet"
-        pq.write_table(ratings.slice(number * size, size), path, compression="zstd")
-    columns = {
+        part = as_table(*(column[number * size : (number + 1) * size] for column in ratings))
+        pq.write_table(part, path, compression="zstd")
+    movies = {
         "movie_id": np.arange(1, len(made.quality) + 1),
         "title": [f"Movie {number}" for number in range(1, len(made.quality) + 1)],
         "genres": pa.array([[name] for name in np.array(GENRES)[made.movie_taste.argmax(axis=1)].tolist()]),
         "year": (2000 + 20 * made.out).astype(np.int16),
     }
-    pq.write_table(pa.table(columns), folder / "movies.parquet")
+    pq.write_table(pa.table(movies), folder / "movies.parquet")
     (folder / "recjob.toml").write_text(CONFIG.format(folder=folder))
-    return int(ratings.num_rows)
+    return len(ratings[0])
 
 
 def main() -> None:
@@ -160,13 +176,14 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=Shape.users)
     parser.add_argument("--movies", type=int, default=Shape.movies)
     parser.add_argument("--ratings", type=int, default=Shape.ratings, help="about so many")
+    parser.add_argument("--scale", type=int, default=1, help="times as many users and ratings")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     began, random = time.perf_counter(), np.random.default_rng(given.seed)
-    made = world(random, given.users, given.movies, given.ratings)
-    ratings = write(given.out.resolve(), made, random)
+    shape = Shape(given.users, given.movies, given.ratings).times(given.scale, "users", "ratings")
+    ratings = write(given.out.resolve(), world(random, shape.users, shape.movies, shape.ratings), random)
     print(
-        f"{ratings:,} ratings of {given.users:,} users and {given.movies:,} movies: {time.perf_counter() - began:.0f} s"
+        f"{ratings:,} ratings of {shape.users:,} users and {shape.movies:,} movies: {time.perf_counter() - began:.0f} s"
     )
 
 
