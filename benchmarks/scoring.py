@@ -9,7 +9,11 @@ grid: the article's network, untrained; beside it Keras `predict` over pairs in 
 numpy multiplies large matrices, in pairs of 32.9 thousand operations.
 screen: the same network, trained on made-up ratings (generate.py), with and without its screen; how much of the exact lists the
 screened ones hold. Time is that of blocks of users after the first: making the screen is about as much as scoring 512 users.
-rss: peak memory of scoring four times as many users over that of scoring one times, each in a process of its own.
+rounded: the factored model, its product rounded as tensor cores have it and the best scored anew (recommender/rounded.py); on a
+CPU it only costs.
+rss: peak memory of scoring four times as many users over that of scoring one times, each in a process of its own; with_memory:
+with the blocks of --memory 256MiB.
+blocks.py is run, too, where there is a GPU, or with --blocks.
 
 Process CPU time, medians of interleaved repeats; what is compared shares the run. The last line is JSON:
 {"benchmark": "scoring", "figures": {ratio: ..}, "pairs_per_core_second": {..}}.
@@ -24,6 +28,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import blocks
 import generate
 import numpy as np
 import pyarrow as pa
@@ -33,8 +38,10 @@ from recommender import history, models, score
 from recommender.candidates import Candidates
 from recommender.config import recipe
 from recommender.device import block_users
+from recommender.device import name as name_of_device
 from recommender.grid import GROUP, Grid, best
 from recommender.ready import Ready
+from recommender.rounded import Rounded
 from recommender.tensorflow import tf, tfrs
 from recommender.train import train
 from recommender.vocabulary import Vocabulary
@@ -80,8 +87,16 @@ def factored(given: argparse.Namespace) -> Variants:
         for first in range(0, given.users, size):
             brute(tf.constant(users[first : first + size]))[0].numpy()
 
+    few_bits = Rounded(grid, given.top)
+
+    def rounded() -> None:
+        for first in range(0, given.users, size):
+            codes = tf.constant(users[first : first + size])
+            few_bits.best(few_bits.bounds(codes), codes)[0].numpy()
+
     pairs = given.users * given.movies
     found: Variants = {"factor": (pairs, recjob), "product": (pairs, limit), "TFRS BruteForce": (pairs, brute_force)}
+    found["rounded"] = (pairs, rounded)
     return found | _implicit(given, users, movies, seen) | _faiss(given, users, movies)
 
 
@@ -171,13 +186,13 @@ def screen(given: argparse.Namespace, movies: int) -> tuple[Variants, Callable[[
     }, recall
 
 
-def peak(users: int, movies: int) -> int:
-    """Peak memory, KiB, of a process that scores so many users, with twenty ratings each."""
-    command = [sys.executable, __file__, "--only-memory", str(users), "--movies", str(movies)]
+def peak(users: int, movies: int, mib: int = 0) -> int:
+    """Peak memory, KiB, of a process that scores so many users, with twenty ratings each, in `mib` of memory or by default."""
+    command = [sys.executable, __file__, "--only-memory", str(users), str(mib), "--movies", str(movies)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def only_memory(users: int, movies: int) -> None:
+def only_memory(users: int, mib: int, movies: int) -> None:
     """Score, and print the peak."""
     import resource
 
@@ -190,7 +205,7 @@ def only_memory(users: int, movies: int) -> None:
     model = models.build(recipe("basic", hidden_units=(8,), embedding_dimension=4).model, *(v.rows for v in known))
     ready = Ready(model, *known, "movie_id", (1.0, 5.0), None)
     seen = history.of(table, None, candidates)
-    for _ in score.top_n(ready, candidates, seen, 50, users_per_block=block_users(movies)):
+    for _ in score.top_n(ready, candidates, seen, 50, users_per_block=block_users(movies, mib * 2**20 or None)):
         pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
@@ -204,6 +219,7 @@ def measured(variants: Variants, repeat: int) -> dict[str, float]:
 COMPARED = {
     "factor_vs_implicit": ("factor", "implicit"),
     "factor_vs_gemm": ("factor", "product"),
+    "rounded_vs_factor": ("rounded", "factor"),
     "factor_vs_brute_force": ("factor", "TFRS BruteForce"),
     "factor_vs_faiss": ("factor", "faiss"),
     "grid_vs_gemm_peak": ("grid", "gemm"),
@@ -225,10 +241,11 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=50)
     parser.add_argument("--ratings", type=int, default=2_000_000, help="to train the screened network on")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only-memory", type=int, metavar="USERS", help=argparse.SUPPRESS)
+    parser.add_argument("--blocks", action="store_true", help="blocks by the clock, also where there is no GPU")
+    parser.add_argument("--only-memory", type=int, nargs=2, metavar=("USERS", "MIB"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only_memory:
-        only_memory(given.only_memory, given.movies)
+        only_memory(*given.only_memory, given.movies)
         return
     if given.quick:
         given.users, given.ratings, given.repeat = 256, min(given.ratings, 100_000), min(given.repeat, 2)
@@ -242,10 +259,15 @@ def main() -> None:
     figures = {name: round(rates[a] / rates[b], 4) for name, (a, b) in COMPARED.items() if b in rates}
     figures |= {"screen_recall": min(recalls)}
     users = 2_000 if given.quick else 40_000
-    figures |= {"rss_4x_users": round(peak(4 * users, 2_000) / peak(users, 2_000), 3)}
+    for name, mib in {"rss_4x_users": 0, "rss_4x_users_with_memory": 256}.items():
+        figures[name] = round(peak(4 * users, 2_000, mib) / peak(users, 2_000, mib), 3)
     for name, figure in figures.items():
         print(f"{name:<24}{figure:>10.3f}")
-    print(json.dumps({"benchmark": "scoring", "figures": figures, "pairs_per_core_second": rates}))
+    by_block = (
+        blocks.measured(given.movies, given.factors, given.top) if given.blocks or name_of_device() != "cpu" else []
+    )
+    report = {"benchmark": "scoring", "figures": figures, "pairs_per_core_second": rates, "device": name_of_device()}
+    print(json.dumps(report | {"blocks": by_block}))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
-from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, Recjob, day_of, settings_of
+from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, Memory, Recjob, day_of, settings_of
 from jobs.settings import Settings
 
 DATE = click.option(
@@ -46,6 +46,8 @@ def _run_options(command: Any) -> Any:
         click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
         click.option("--top-n", type=int, help="Movies per user."),
         click.option("--batch-size", type=int, help="Users scored at once; never changes a list."),
+        click.option("--memory", type=Memory(), help="Memory for scores, e.g. 8GiB; never changes a list."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="What trains and scores."),
         click.option("--include-seen", is_flag=True, default=None, help="Recommend rated movies, too."),
         SEED,
         click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),
@@ -144,6 +146,8 @@ def _chosen(ctx: click.Context, until: str, word: str, options: dict[str, Any]) 
     keys = {
         "top_n": "score.top_n",
         "batch_size": "score.batch_size",
+        "memory": "score.memory_gib",
+        "device": "score.device",
         "include_seen": "score.include_seen",
         "seed": "model.seed",
     }

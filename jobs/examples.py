@@ -35,6 +35,7 @@ EXAMPLES: dict[str, str] = {
         recjob nightly                          # as of the end of yesterday
         recjob nightly --date 2026-11-23        # as of the end of that day
         recjob nightly --timeout 2h --wait 600  # as from cron: ends at last, waits for another run
+        recjob nightly --memory 4GiB            # larger blocks of users, the same lists
     """,
     "recjob plan": """
         recjob plan --date 2026-11-23           # what would change for readers?

@@ -1,6 +1,7 @@
 """The path of a night: check > train > score > publish > report > prune. The other jobs are parts of it."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -220,6 +221,12 @@ def _is_staged(settings: Settings, as_of: date, key: str, journal: Journal) -> b
 
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:
+    if settings.score.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow is imported
+    if settings.score.device == "gpu":
+        from recommender import device
+
+        device.demand("gpu")
     if options.model == "train":
         from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
 

@@ -48,6 +48,7 @@ def stage(
             settings.score.top_n,
             users_per_block=size,
             exact=settings.score.exact,
+            rounded=device.rounds(settings.score.precision),
             on_screen=lambda screening: logger.info("score.screened", extra=dataclasses.asdict(screening)),
             rules=night.rules,
         )

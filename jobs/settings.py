@@ -146,6 +146,11 @@ class Score:
     where that is tried and found good on the night itself (docs/architecture.md): many times faster, and lists may differ."""
     memory_gib: float = 0.0
     """Memory for scores, GiB; 0: a quarter of the free RAM, at most 1, or half of the free GPU memory, at most 8."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """What trains and scores. auto: a GPU where TensorFlow finds one; gpu: or the run ends with exit code 6."""
+    precision: Literal["auto", "float32", "tf32"] = "auto"
+    """How factored models are multiplied. tf32: rounded as tensor cores do, and the best scored anew; lists whose bounds do not
+    prove them are found in float32, so no list changes. auto: so on a GPU only."""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,18 @@ class NonFiniteScores(RecommenderError):
         )
 
 
+class NoDevice(RecommenderError):
+    """There is no GPU, and one was demanded."""
+
+    kind = "E_DEVICE"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "score.device is gpu, and TensorFlow finds no GPU",
+            hint='pip install "recjob[gpu]", and see that nvidia-smi lists one; or --device auto',
+        )
+
+
 class OutOfMemory(RecommenderError):
     """The smallest block of users does not fit in memory."""
 
@@ -97,5 +109,5 @@ class OutOfMemory(RecommenderError):
     def __init__(self, users: int, movies: int) -> None:
         super().__init__(
             f"scoring {users} users against {movies} movies at once does not fit in memory",
-            hint="lower score.memory_gib",
+            hint="free memory; --memory makes blocks smaller from the start, down to this one",
         )

@@ -56,9 +56,9 @@ class Grid:
         M' is M filled up; -inf stands for what fills it, and for movies that the model does not know.
         """
         if self.model.factored:
-            broken = ~(
-                tf.norm(user_codes, axis=1) * self.longest < 1e38
-            )  # no product is larger than that of the lengths
+            longest = tf.norm(user_codes, axis=1) * self.longest  # no product is larger than that of the lengths
+            # Two tests: of `~(longest < 1e38)` a graph makes `longest >= 1e38`, which is false where it is not a number.
+            broken = (longest >= 1e38) | ~tf.math.is_finite(longest)
             user_codes = tf.concat([user_codes, tf.ones_like(user_codes[:, :1])], axis=1)
             return self.model.score_grid(user_codes, self.codes), broken
         scores = by_group(self.compiled, user_codes)
@@ -93,6 +93,20 @@ def best(scores: Any, n: int) -> tuple[Any, Any]:
     near = tf.reshape(tf.gather(by_run, chosen, batch_dims=1), [-1, n * RUN])
     highest, at = tf.math.top_k(near, n)
     return highest, tf.gather(chosen, at // RUN, batch_dims=1) * RUN + at % RUN
+
+
+def best_within(bounds: Any, n: int, candidates: int, scores_of: Any) -> tuple[Any, Any, Any]:
+    """The `n` highest scores of movies that bounds (U, M') speak for, where they are, both (U, n), and who is sure (U,).
+
+    `scores_of` are the scores (U, C) of the `candidates` with the highest bounds, by their places (U, C). Sure is who has
+    all of them above the bounds that were left out. A bound of -inf keeps a movie out.
+    """
+    highest, at = best(bounds, candidates)
+    least, at = highest[:, -1], tf.sort(at, axis=1)  # (U, C): the lower place first among equals
+    scores = tf.where(tf.gather(bounds, at, batch_dims=1) > -np.inf, scores_of(at), -np.inf)
+    found, place = tf.math.top_k(scores, n)
+    sure = ((found[:, -1] > least) | (least == -np.inf)) & tf.reduce_all(scores < np.inf, axis=1)
+    return found, tf.gather(at, place, batch_dims=1), sure
 
 
 def whole_groups(rows: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -15,6 +15,7 @@ from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.grid import GROUP, Grid, best, whole_groups
 from recommender.history import History
 from recommender.ready import Ready
+from recommender.rounded import Rounded
 from recommender.rules import BY_SCORE, NO_RULES, SOURCES, Arrangement, Places, Rules
 from recommender.screen import LANDMARKS, Screen
 from recommender.tensorflow import tf, traced
@@ -33,6 +34,9 @@ _WORTH = 2
 """A screen has to score fewer movies than all by this factor."""
 _RECALL = 0.999
 """Share of the movies of exact lists that a screen must find."""
+
+_UNSURE = 0.5
+"""Where a larger share of a block than this has to be scored in full all the same, products are not rounded any more."""
 
 _EXHAUSTED = (tf.errors.ResourceExhaustedError, MemoryError)
 """What TensorFlow raises, and NumPy and Arrow, where memory is refused."""
@@ -72,6 +76,7 @@ def top_n(
     *,
     users_per_block: int,
     exact: bool = True,
+    rounded: bool = False,
     on_screen: Callable[[Screening], None] = lambda screening: None,
     rules: Rules = NO_RULES,
 ) -> Iterator[Block]:
@@ -81,10 +86,13 @@ def top_n(
     are marked `cold_user`: a model by history gives them what is popular of late, others cannot score them, and they get
     the most rated candidates. A movie unknown to the model is listed to nobody else. A user with fewer than `n` unseen
     candidates gets them all and a reason. Where a block does not fit in memory it is halved. Unless `exact`, a model that is
-    no product of factors is screened, where there are movies and users enough and the screen proves good. What `rules` put
-    elsewhere is marked. Scores and stars are rounded once all is ranked. Raises `NonFiniteScores`, `OutOfMemory`.
+    no product of factors is screened, where there are movies and users enough and the screen proves good. `rounded`: one
+    that is, is multiplied in few bits first; the lists are the same. What `rules` put elsewhere is marked. Scores and stars
+    are rounded once all is ranked. Raises `NonFiniteScores`, `OutOfMemory`.
     """
     scorer = _Scorer(ready, candidates, seen, n, rules)
+    if rounded and ready.model.factored:
+        scorer.screen = Rounded(scorer.grid, scorer.best)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
     if not exact and not ready.model.factored:
         try:
@@ -120,7 +128,7 @@ class _Scorer:
         self.at_once = (
             len(seen.users) if ready.model.factored else max(GROUP, _REUSED // self.grid.width // GROUP * GROUP)
         )
-        self.screen: Screen | None = None
+        self.screen: Screen | Rounded | None = None
         popular = np.full(self.grid.width, -np.inf, np.float32)
         popular[: candidates.own] = np.log1p(candidates.n_ratings[: candidates.own])
         self.popularity = tf.constant(popular)  # (M',)
@@ -151,6 +159,8 @@ class _Scorer:
         left = known.copy()
         if self.screen is not None:
             left[known] = ~fill(known, partial(self._screened, self.screen))
+            if isinstance(self.screen, Rounded) and left.sum() > _UNSURE * known.sum():
+                self.screen = None  # scores too close to each other: twice the work
         if (broken := fill(left, self.exact)).any():
             raise NonFiniteScores(int(broken.sum()))
         at = np.minimum(at, self.candidates.own - 1)  # where a list is short, what follows is no movie
@@ -216,8 +226,8 @@ class _Scorer:
         scores, broken = self.grid.scores(self.ready.model.encode_users(rows))
         return *best(_without(scores, rated), self.best), broken
 
-    def _screened(self, screen: Screen, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
-        """The same by a screen, and which users (U,) are sure."""
+    def _screened(self, screen: Screen | Rounded, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """The same by bounds, and which users (U,) are sure."""
         codes = self.ready.model.encode_users(rows)
         return screen.best(_without(screen.bounds(codes), rated), codes)
 

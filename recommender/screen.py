@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.grid import GROUP, Grid, best, by_group
+from recommender.grid import GROUP, Grid, best_within, by_group
 from recommender.tensorflow import tf, traced
 
 RANK, LANDMARKS = 32, 256
@@ -56,13 +56,7 @@ class Screen:
 
     def best(self, bounds: Any, user_codes: Any) -> tuple[Any, Any, Any]:
         """The `n` highest scores (U, n) of movies whose bounds (U, M') are above -inf, where they are, and who is sure (U,)."""
-        highest, at = best(bounds, self.candidates)
-        least, at = highest[:, -1], tf.sort(at, axis=1)  # (U, C): the lower place first among equals
-        scores = by_group(self.some, user_codes, at)  # (U, C)
-        scores = tf.where(tf.gather(bounds, at, batch_dims=1) > -np.inf, scores, -np.inf)
-        found, place = tf.math.top_k(scores, self.n)
-        sure = ((found[:, -1] > least) | (least == -np.inf)) & tf.reduce_all(scores < np.inf, axis=1)
-        return found, tf.gather(at, place, batch_dims=1), sure
+        return best_within(bounds, self.n, self.candidates, lambda at: by_group(self.some, user_codes, at))
 
     def widen(self, bounds: Any, last: NDArray[np.float32]) -> float:
         """Take as many candidates as pay off on some users, by their bounds (U, M') and the last scores (U,) of their lists.

@@ -76,6 +76,17 @@ def test_help_shows_the_examples(name: str) -> None:
         assert all(f"\n  {code} " in shown for code in {*exits.CODES.values(), *exits.MEANINGS})
 
 
+@pytest.mark.parametrize(
+    ("text", "gib"), [("512MiB", 0.5), ("8GiB", 8), ("1.5 GiB", 1.5), ("8G", None), ("0GiB", None)]
+)
+def test_memory_is_an_amount_with_its_unit(text: str, gib: float | None) -> None:
+    if gib is None:
+        with pytest.raises(click.BadParameter, match="512MiB or 8GiB"):
+            cli.Memory().convert(text, None, None)
+    else:
+        assert cli.Memory().convert(text, None, None) == gib
+
+
 def test_every_error_has_an_exit_code() -> None:
     for module in (storage_errors, recommender_errors):
         for name, error in vars(module).items():
@@ -84,7 +95,7 @@ def test_every_error_has_an_exit_code() -> None:
 
 
 def test_a_night_by_command_ends_in_a_list(recjob: Recjob) -> None:
-    done = recjob("nightly", "--date", str(LAST), "--json", "-v")
+    done = recjob("nightly", "--date", str(LAST), "--memory", "64MiB", "--device", "cpu", "--json", "-v")
     assert done.returncode == 0, done.stderr
     events = {json.loads(line)["event"] for line in done.stderr.splitlines()}
     assert events >= {"input.file", "train.fitted", "train.judged", "score.block"}

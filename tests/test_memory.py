@@ -12,7 +12,7 @@ SCRIPT = """
 import json, resource
 from datetime import UTC, datetime, timedelta
 import numpy as np, pyarrow as pa
-from recommender import candidates, history, score, train
+from recommender import candidates, device, history, score, train
 from recommender.config import recipe
 
 MOVIES, SPARE = 4000, 60 * 2**20
@@ -39,7 +39,8 @@ def scored(table, size, spare=None):
 
 dimensions = dict.fromkeys(("stars_dimension", "choice_dimension", "taste_dimension", "ridge_dimension"), 4)
 trained = train.train(world(2000), recipe("default", epochs=1, steps_per_epoch=2, **dimensions))
-few, many = scored(world(5000), 1024), scored(world(20000), 1024)
+budget = device.block_users(MOVIES, 64 * 2**20)  # as --memory 64MiB has it
+few, many = scored(world(5000), budget), scored(world(20000), budget)
 short = scored(world(20000), 8192, SPARE)
 same, scores = (many[2] == short[2])[:, :3].all(), (many[2][:, 3], short[2][:, 3])
 off = np.max(np.abs(scores[0] - scores[1]) / np.abs(scores[0]))

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from small import as_text, ids, random_model, ratings
 
-from recommender import candidates, device, grid, history, schema, score
+from recommender import candidates, grid, history, schema, score
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.history import History
@@ -271,15 +271,6 @@ def test_what_does_not_fit_in_the_smallest_block_is_told(monkeypatch: pytest.Mon
     limit_memory(monkeypatch, most=4)
     with pytest.raises(OutOfMemory, match=f"{grid.GROUP} users against {MOVIES} movies"):
         run(model(), world())
-
-
-@pytest.mark.parametrize("movies", [1, 500, 10_000, 2_000_000, 2**31])
-def test_a_block_is_whole_groups_that_fit_or_one_group(movies: int) -> None:
-    for memory in (0, 2**20, 2**30, 2**40):
-        users = device.block_users(movies, memory)
-        assert users % grid.GROUP == 0
-        assert users == grid.GROUP or (users * movies * 16 <= memory and users * movies < 2**31 and users <= 16384)
-    assert device.block_users(movies) >= grid.GROUP
 
 
 def history_of(table: pa.Table, allowed: Candidates, **more: Any) -> dict[int, list[int]]:
