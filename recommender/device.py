@@ -4,7 +4,7 @@ import os
 
 from recommender.errors import NoDevice
 from recommender.grid import GROUP
-from recommender.tensorflow import tf
+from recommender.tensorflow import device_lib, tf
 
 _BYTES_PER_PAIR = 16
 """Score, masked copy, finite test and top-N's own working space."""
@@ -61,8 +61,6 @@ def _free_on_gpu() -> int:
     try:
         import pynvml
     except ImportError:
-        from tensorflow.python.client import device_lib  # nothing public says how much TensorFlow may take
-
         limit = next(found.memory_limit for found in device_lib.list_local_devices() if found.device_type == "GPU")
         return int(limit) - int(tf.config.experimental.get_memory_info("GPU:0")["current"])
     pynvml.nvmlInit()

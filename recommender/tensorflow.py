@@ -72,6 +72,7 @@ def _for_good() -> Iterator[None]:
 with _native_stderr_held(), _for_good():
     import tensorflow as tf
     import tensorflow_recommenders as tfrs
+    from tensorflow.python.client import device_lib  # nothing public says how much of a GPU TensorFlow may take
 
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU would round what is multiplied to ten bits
@@ -92,4 +93,4 @@ def tidy() -> None:
 traced = partial(tf.function, autograph=False)
 """`tf.function` for Python without loops and branches over tensors: looking for them takes longer than the rest of a trace."""
 
-__all__ = ["tf", "tfrs", "tidy", "traced"]
+__all__ = ["device_lib", "tf", "tfrs", "tidy", "traced"]
