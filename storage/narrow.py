@@ -1,6 +1,7 @@
 """Ratings while they are read: ids in four bytes, of whole numbers as of text. What they become is wide again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +50,7 @@ def numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.indices for chunk in column.chunks], column.type.index_type)
 
 
-def widened(column: pa.ChunkedArray, moved: NDArray[np.int64], origin: NDArray[np.int64]) -> pa.ChunkedArray:
+def widened(column: pa.ChunkedArray, moved: NDArray[Any], origin: NDArray[Any]) -> pa.ChunkedArray:
     """The column at its full width, in one array, with the values of the rows `origin` at the places `moved`."""
     kind = kind_of(column)
     if column.type == kind and column.num_chunks == 1 and not len(moved):

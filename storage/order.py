@@ -94,20 +94,24 @@ def latest(columns: Columns) -> pa.Table:
     (`narrow`). They are taken out of the dictionary: nothing is there twice, but for the column that is being moved.
     """
     count = len(columns["rated_at"])
-    moved = origin = np.zeros(0, np.int64)
+    moved = origin = np.zeros(0, np.int32)
     if count:
-        pairs, work = _Pairs(columns), np.empty(count, np.int64)
+        pairs, key = _Pairs(columns), np.empty(count, np.uint64)
         for rows, pair, _ in pairs.blocks():
-            work[rows] = pair
-        work.sort()
-        again = work[1:] == work[:-1]
+            key[rows] = pair
+        key.sort()
+        again = key[1:] == key[:-1]
         if again.any():  # seldom: where they are is looked for only after that
-            kept = pa.array(_last_of_each(np.unique(work[1:][again]), pairs, count))
+            kept = pa.array(_last_of_each(np.unique(key[1:][again]).view(np.int64), pairs, count))
             for name in columns:
                 columns[name] = columns[name].filter(kept)
         del again
-        moved, origin = _moves(pairs, work.view(np.uint64)[: len(columns["rated_at"])])
-        del pairs, work
+        key = key[: len(columns["rated_at"])]
+        _pack(pairs, key)
+        moved = _out_of_place(key)
+        key = key[moved]
+        origin = moved[_order(pairs, key, moved)]
+        del pairs, key
     names, wide = list(columns), {}
     for name in sorted(names, key="rated_at".__ne__):  # what is no narrower than it will be comes first
         wide[name] = narrow.widened(columns.pop(name), moved, origin)
@@ -132,27 +136,38 @@ def _last_of_each(repeated: NDArray[np.int64], pairs: _Pairs, count: int) -> NDA
     return kept
 
 
-def _moves(pairs: _Pairs, key: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places of rows that are out of order, and which row belongs there; overwrites `key`. No pair is repeated."""
-    packed = _pack(pairs, key)
-    moved = np.flatnonzero(~(_beyond(key, np.maximum, np.greater) & _beyond(key[::-1], np.minimum, np.less)[::-1]))
-    order = np.argsort(key[moved]) if packed else np.lexsort((pairs.at(moved), key[moved]))
-    return moved, moved[order]
-
-
-def _pack(pairs: _Pairs, key: NDArray[np.uint64], unit: int = _SECOND) -> bool:
-    """Fill `key` with numbers that sort as time and pair do, or only as time where both do not fit; whether they did."""
+def _pack(pairs: _Pairs, key: NDArray[np.uint64], unit: int = _SECOND) -> None:
+    """Fill `key` with numbers that sort as time and pair do; where both do not fit, as time and the first bits of the pair."""
     first, last = pc.min_max(pairs.columns["rated_at"].cast(pa.int64())).as_py().values()
-    packed: bool = ((last - first) // unit + 1) * pairs.limit <= 2**64
+    span, shift = (last - first) // unit + 1, 0
+    while span * (((pairs.limit - 1) >> shift) + 1) > 2**64:
+        shift += 1
+    times = np.uint64(((pairs.limit - 1) >> shift) + 1)
     for rows, pair, at in pairs.blocks():
         since = (at - first).view(np.uint64)
         np.floor_divide(since, np.uint64(unit), out=key[rows])
         if (key[rows] * np.uint64(unit) != since).any():
             return _pack(pairs, key, unit=1)
-        if packed:
-            key[rows] *= np.uint64(pairs.limit)
-            key[rows] += pair.view(np.uint64)
-    return packed
+        key[rows] *= times
+        key[rows] += (pair >> shift).view(np.uint64)
+
+
+def _out_of_place(key: NDArray[np.uint64]) -> NDArray[Any]:
+    """The rows that do not come after all before them and before all after them, ascending."""
+    moved = np.flatnonzero(~(_beyond(key, np.maximum, np.greater) & _beyond(key[::-1], np.minimum, np.less)[::-1]))
+    return moved.astype(np.int32) if len(key) < 2**31 else moved
+
+
+def _order(pairs: _Pairs, key: NDArray[np.uint64], rows: NDArray[Any]) -> NDArray[np.int64]:
+    """The order of some rows by their keys and, where these are equal, by their pairs; no pair is repeated."""
+    order = np.argsort(key)
+    same = np.zeros(len(key) + 1, bool)  # as the one before
+    np.equal(key[order[1:]], key[order[:-1]], out=same[1 : len(key)])
+    ties = np.flatnonzero(same[:-1] | same[1:])
+    if len(ties):
+        tied = order[ties]
+        order[ties] = tied[np.lexsort((pairs.at(rows[tied]), key[tied]))]
+    return order
 
 
 def _beyond(values: NDArray[np.uint64], extreme: np.ufunc, beyond: np.ufunc) -> NDArray[np.bool_]:

@@ -103,8 +103,9 @@ def test_many_rows_with_some_out_of_place_come_as_from_a_plain_sort(mixed: int, 
     assert_as_plain(in_chunks(table.take(pa.array(rows)), [30_000, 30_001, 66_000]))
 
 
-def test_times_and_pairs_that_do_not_fit_into_one_number_come_as_from_a_plain_sort() -> None:
-    table = many(rows=70_000, users=60_000, movies=60_000)
+@pytest.mark.parametrize("seconds", [40_000, 12])
+def test_times_and_pairs_that_do_not_fit_into_one_number_come_as_from_a_plain_sort(seconds: int) -> None:
+    table = many(rows=70_000, users=60_000, movies=60_000, seconds=seconds)
     fine = pa.array(table["rated_at"].cast(pa.int64()).to_numpy() * 10**6 + 1, pa.timestamp("us", "UTC"))
     mixed = np.random.default_rng(2).permutation(table.num_rows)
     assert_as_plain(table.set_column(3, "rated_at", fine).take(pa.array(mixed)))
