@@ -8,7 +8,8 @@ and one epoch of training `basic` on the same ratings. encode: the vocabulary of
 beside it `np.unique`. Without --source, ratings are made up as by generate.py. --quick: a million of them.
 
 Process CPU time, medians of interleaved repeats. night_read_s and night_read_gib are wall time and peak memory of the first
-reading, before anything is warm. The last line is JSON: {"benchmark": "reading", "figures": {name: figure}}.
+reading, before anything is warm; night_bytes_a_rating is that memory less what the process had before. The last line is JSON:
+{"benchmark": "reading", "figures": {name: figure}}.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def epoch(table: pa.Table, epochs: int) -> float:
 
 def compare(source: str, repeat: int, epochs: int) -> dict[str, float]:
     """Print a table and return the figures."""
-    began = time.perf_counter()
+    began, before = time.perf_counter(), int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     table = night(source)
     first = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -99,6 +100,7 @@ def compare(source: str, repeat: int, epochs: int) -> dict[str, float]:
         "read_vs_pyarrow": took["read and encode"] / took["pyarrow reads the columns"],
         "night_read_s": first,
         "night_read_gib": peak,
+        "night_bytes_a_rating": (peak * 2**30 - before) / table.num_rows,
         "ratings": table.num_rows,
     }
 

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +49,35 @@ same, scores = (many[2] == short[2])[:, :3].all(), (many[2][:, 3], short[2][:, 3
 off = np.max(np.abs(scores[0] - scores[1]) / np.abs(scores[0]))
 print(json.dumps({"sizes": short[0], "peaks": [few[1], many[1]], "same": bool(same), "off": off}))
 """
+
+
+READING = """
+import resource, sys
+from pathlib import Path
+from storage import ratings
+
+def peak(source):
+    rows = ratings.read(source, {}, before=None).table.num_rows
+    return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+first, every = peak(str(Path(sys.argv[1]) / "0.parquet")), peak(sys.argv[1])
+print((every[1] - first[1]) / (every[0] - first[0]))
+"""
+
+
+@pytest.mark.slow
+def test_reading_takes_little_more_than_the_28_bytes_of_a_rating(tmp_path: Path) -> None:
+    rng, rows, files = np.random.default_rng(1), 5_000_000, 5
+    at = np.sort(rng.integers(0, 6 * 10**8, rows) * 10**6 + 10**15)
+    user, movie = rng.integers(0, 500_000, rows), rng.integers(0, 60_000, rows)  # hardly a pair is there twice
+    for number in range(files):
+        part = slice(number * rows // files, (number + 1) * rows // files)
+        columns = {"user_id": user[part], "movie_id": movie[part], "rating": np.full(rows // files, 4, np.float32)}
+        columns |= {"rated_at": pa.array(at[part], pa.timestamp("us", "UTC"))}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    command = [sys.executable, "-c", READING, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 44
 
 
 @pytest.mark.slow
