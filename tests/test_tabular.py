@@ -68,6 +68,7 @@ def test_numbers_become_the_instant_they_stand_for(seconds: list[int], per_secon
 
 
 @given(st.lists(st.integers(-(10**17), 10**17), min_size=1, max_size=6))
+@settings(deadline=None)
 def test_a_column_of_printed_numbers_becomes_those_numbers(
     tmp_path_factory: pytest.TempPathFactory, ids: list[int]
 ) -> None:
