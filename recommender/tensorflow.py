@@ -76,10 +76,9 @@ with _native_stderr_held(), _for_good():
 
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU would round what is multiplied to ten bits
-    for _gpu in tf.config.list_physical_devices("GPU"):  # the devices report here, inside the quiet block
-        tf.config.experimental.set_memory_growth(
-            _gpu, True
-        )  # not all of it at once: what is free can be told, and shared
+    # The devices report here, inside the quiet block. They take memory as they need it, so that what is free can be told.
+    for _gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(_gpu, True)
     tf.function(lambda: tf.constant(0.0) + 1.0, jit_compile=True)()  # and XLA
 
 
