@@ -112,11 +112,12 @@ def profile(data: Path | None, shape: Any, model: str) -> None:
         last, _ = prepared(folder, data, shape)
         recjob(folder, "nightly", "--date", last, RECJOB_MODEL_NAME=model, profile="night.prof")
         found = pstats.Stats(f"{folder}/night.prof").stats  # type: ignore[attr-defined]
-    root = str(Path(__file__).resolve().parents[1])
+    root, names = Path(__file__).resolve().parents[1], ("jobs", "recommender", "storage")
     ours = [
         (total, calls, f"{Path(file).relative_to(root)}:{line} {function}" if line else function)
         for (file, line, function), (_, calls, _, total, _) in found.items()
-        if file.startswith(root) or function == "<built-in method builtins.__import__>"
+        if function == "<built-in method builtins.__import__>"
+        or any(Path(file).is_relative_to(root / n) for n in names)
     ]
     for total, calls, what in sorted(ours, reverse=True)[:60]:
         print(f"{total:>8.2f} s {calls:>8,} x  {what}")
