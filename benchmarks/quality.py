@@ -37,7 +37,7 @@ from recommender import config, evaluate, ranking
 from recommender import split as splits
 from recommender.baselines import BASELINES
 from recommender.known import Attributes, Features, known
-from recommender.ranking import Scorer, Task
+from recommender.ranking import Task
 from recommender.vocabulary import Vocabulary
 from storage.grouplens import read_zip
 
@@ -50,8 +50,8 @@ WITHOUT_CHANCE = {*BASELINES, "implicit item-kNN (cosine)"}
 WEEKLY = {"Surprise SVD tuned", "myFM", "implicit ALS", "implicit ALS tuned", "implicit item-kNN (cosine)"}
 """The peers that are run on rolling-weeks; the others are not."""
 
-Found = tuple[np.ndarray | None, Scorer | None]
-"""Stars of the test pairs, and what ranks the task's movies."""
+Found = tuple[np.ndarray | None, Callable[[int], np.ndarray] | None]
+"""Stars of the test pairs, and what makes lists of so many places for the task."""
 
 
 class Arrays(NamedTuple):
@@ -133,13 +133,14 @@ def own(case: Case, name: str, changes: dict[str, Any]) -> Found:
     whole = training.vocabularies_of(case.ratings, "title") if article else None
     trained = training.train(case.train, recipe, attributes=case.attributes, vocabularies=whole)
     ready = trained.ready(case.train, case.attributes)
-    return ready.predict(case.test), ready.scorer(keys_of(case.task, case.train, recipe.model.movie_key))
+    keys = keys_of(case.task, case.train, recipe.model.movie_key)
+    return ready.predict(case.test), partial(ready.lists, case.task, keys, case.train)
 
 
 def baseline(case: Case, name: str) -> Found:
     """A baseline's lists; the biases predict stars, too."""
     stars = evaluate.biases(case.test, case.train) if name == "biases" else None
-    return stars, BASELINES[name](case.train, case.task)
+    return stars, partial(ranking.lists, case.task, BASELINES[name](case.train, case.task))
 
 
 def rating_peer(case: Case, fit_predict: Callable[..., np.ndarray]) -> Found:
@@ -152,7 +153,8 @@ def ranking_peer(case: Case, fit_scores: Callable[..., np.ndarray], dated: bool)
     newest = {"newest": True} if dated and case.split != "random" else {}
     scores = fit_scores(case.arrays.train, case.seed, **newest)
     columns = case.arrays.movies.encode(case.task.movies) - 1
-    return None, lambda users: scores[np.ix_(case.arrays.users.encode(users) - 1, columns)]
+    rows = case.arrays.users
+    return None, partial(ranking.lists, case.task, lambda users: scores[np.ix_(rows.encode(users) - 1, columns)])
 
 
 def all_models(changes: dict[str, Any]) -> dict[str, Callable[[Case], Found]]:
@@ -192,12 +194,12 @@ def measure(model: Callable[[Case], Found], parts: list[Case]) -> dict[str, floa
     """Fit the model on each part and measure what it has: stars, lists or both."""
     squares, warm, users, weeks = [], [], [], []
     for case in parts:
-        stars, scorer = model(case)
+        stars, listed = model(case)
         if stars is not None:
             squares.append(np.square(stars.astype(np.float64) - case.test["rating"].to_numpy()))
             warm.append(case.warm)
-        if scorer is not None and len(case.task.users):
-            lists = ranking.lists(case.task, scorer, LENGTH)
+        if listed is not None and len(case.task.users):
+            lists = listed(LENGTH)
             at_10, at_50 = (ranking.per_user(case.task, lists, at) for at in (10, LENGTH))
             users.append((at_10["ndcg"], at_50["recall"]))
             weeks.append(ranking.beyond_accuracy(case.task, lists, None, 10)["coverage"])

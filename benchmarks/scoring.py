@@ -42,6 +42,7 @@ from recommender.device import name as name_of_device
 from recommender.grid import GROUP, Grid, best
 from recommender.ready import Ready
 from recommender.rounded import Rounded
+from recommender.screen import Screening
 from recommender.tensorflow import tf, tfrs
 from recommender.train import train
 from recommender.vocabulary import Vocabulary
@@ -165,7 +166,7 @@ def screen(given: argparse.Namespace, movies: int) -> tuple[Variants, Callable[[
     counts = np.bincount(ratings["movie_id"].to_numpy(), minlength=movies + 1)[1:]
     candidates = Candidates(ids, counts, np.full(movies, 3.5, np.float32))
     seen = history.of(ratings, None, candidates)
-    said: list[score.Screening] = []
+    said: list[Screening] = []
 
     def blocks(ready: Ready, size: int, exact: bool) -> Any:
         return score.top_n(ready, candidates, seen, given.top, users_per_block=size, exact=exact, on_screen=said.append)

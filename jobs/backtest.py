@@ -22,7 +22,7 @@ from recommender import split as splits
 from recommender import train as training
 from recommender.baselines import BASELINES
 from recommender.config import Recipe
-from recommender.ranking import Scorer, Task
+from recommender.ranking import Task
 from recommender.train import Epoch, Trained
 from recommender.vocabulary import Vocabulary
 from storage.errors import InvalidInput
@@ -186,12 +186,12 @@ def _played(
         if day not in same:
             ready = trainings.of(day, then).ready(train, night.attributes)
             error = np.square(ready.predict(held).astype(np.float64) - stars)
-            scorer = ready.scorer(lists.keys_of(task, train, key)) if len(task.users) else None
-            same[day] = _result(task, scorer, train, error, day)
+            listed = ready.lists(task, lists.keys_of(task, train, key), train) if len(task.users) else None
+            same[day] = _result(task, listed, error, day)
         found[_pace(pace)] = same[day]
     for name in BESIDE:
         signals.check()
-        found[name] = _result(task, BASELINES[name](train, task) if len(task.users) else None, train)
+        found[name] = _result(task, ranking.lists(task, BASELINES[name](train, task)) if len(task.users) else None)
     return found
 
 
@@ -201,14 +201,12 @@ def _since(ratings: pa.Table, start: datetime) -> pa.Table:
 
 def _result(
     task: Task,
-    scorer: Scorer | None,
-    train: pa.Table,
+    listed: NDArray[np.int32] | None,
     error: NDArray[np.float64] | None = None,
     trained: date | None = None,
 ) -> _Result:
-    if scorer is None:
+    if listed is None:
         return _Result({}, task.users, None, error, trained)
-    listed = ranking.lists(task, scorer)
     by_places = {at: ranking.per_user(task, listed, at) for _, at in PER_USER.values()}
     coverage = ranking.beyond_accuracy(task, listed, None, 10).get("coverage", 0.0)
     per_user = {name: by_places[at][kind] for name, (kind, at) in PER_USER.items()}

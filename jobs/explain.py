@@ -14,7 +14,7 @@ from jobs import inputs, publish, rules, train
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.settings import Settings
-from recommender import history
+from recommender import history, score, spread
 from recommender.candidates import Candidates
 from recommender.ready import Ready
 from recommender.rules import SOURCES, Arrangement, Places
@@ -100,12 +100,28 @@ class _Case:
         order = np.argsort(-listable, kind="stable").astype(np.int32)
         order = order[listable[order] > -np.inf]
         n = min(self.settings.score.top_n, len(self.allowed))
+        order = self._spread(order, n)
         arrangement = Arrangement(ruled, self.allowed, seen.users, seen.rated, n)
         self.opted_out = bool(arrangement.opted_out[0])
-        self.found = self._arranged(arrangement, listable, order)
+        self.found = self._arranged(arrangement, self.scores, order)
         self.listed = self.found.at[0][self.found.score[0] > -np.inf]
         self.order = np.concatenate([self.listed, order[~np.isin(order, self.listed)]])
         self.rank = {int(place): rank for rank, place in enumerate(self.order, 1)}
+
+    def _spread(self, order: NDArray[np.int32], n: int) -> NDArray[np.int32]:
+        """The order with the first `n` as the model's spread has them; the scores and parts then say so, too."""
+        if not self.ready.model.spread:
+            return order
+        ruled, include_seen = self.night.rules, self.settings.score.include_seen
+        everybody = history.of(
+            self.night.ratings, self.night.users, self.allowed, include_seen=include_seen, excluded=ruled.excluded
+        )
+        prices = score.prices(self.ready, self.allowed, everybody, n, ruled)
+        worth, first = spread.priced(self.scores[order[None, :n]], order[None, :n], prices)
+        self.parts["spread"] = np.zeros_like(self.scores)
+        self.parts["spread"][first[0]] = worth[0] - self.scores[first[0]]
+        self.scores[first[0]] = worth[0]
+        return np.concatenate([first[0], order[n:]])
 
     def _arranged(self, arrangement: Arrangement, scores: NDArray[np.float32], order: NDArray[np.int32]) -> Places:
         """The list as the rules have it, from the places of the candidates in the order of their scores."""

@@ -124,7 +124,7 @@ def _judge_lists(judged: Judged, task: Task, ready: Ready, cut: Split, settings:
 
 
 def _lists(task: Task, ready: Ready, cut: Split) -> NDArray[np.int32]:
-    return ranking.lists(task, ready.scorer(keys_of(task, cut.train, ready.movie_key)))
+    return ready.lists(task, keys_of(task, cut.train, ready.movie_key), cut.train)
 
 
 def _ndcg(task: Task, lists: NDArray[np.int32]) -> NDArray[np.float64]:

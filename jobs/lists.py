@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from recommender import ranking
 from recommender.baselines import BASELINES
-from recommender.ranking import Scorer, Task
+from recommender.ranking import Task
 from recommender.ready import Ready
 
 FIGURES = (
@@ -27,10 +29,9 @@ def measure(ready: Ready, train: pa.Table, held: pa.Table, relevant_from: float)
     task = ranking.task(train, held, relevant_from)
     if not len(task.users):
         return {}
-    keys = keys_of(task, train, ready.movie_key)
-    found = {"model": _figures(task, ready.scorer(keys), train)}
+    found = {"model": _figures(task, ready.lists(task, keys_of(task, train, ready.movie_key), train), train)}
     for name, baseline in BASELINES.items():
-        found[name] = _figures(task, baseline(train, task), train)
+        found[name] = _figures(task, ranking.lists(task, baseline(train, task)), train)
     return found
 
 
@@ -43,8 +44,8 @@ def keys_of(task: Task, train: pa.Table, movie_key: str) -> pa.Array:
     return first[f"{movie_key}_min"].combine_chunks().take(at)
 
 
-def _figures(task: Task, scorer: Scorer, train: pa.Table) -> dict[str, Any]:
-    told = {metric.metric: metric for metric in ranking.measure(task, ranking.lists(task, scorer), train)}
+def _figures(task: Task, listed: NDArray[np.int32], train: pa.Table) -> dict[str, Any]:
+    told = {metric.metric: metric for metric in ranking.measure(task, listed, train)}
     found: dict[str, Any] = {}
     for name in FIGURES:
         if name in told:

@@ -44,6 +44,9 @@ class ModelConfig:
     blend: tuple[float, ...] = ()
     """What the ranking is by: weights of choice, taste and predicted stars. Empty: decided on the holdout."""
 
+    spread: float = 0.0
+    """By how much, in units of the score, movies that stand in many lists are moved back in the later places of each."""
+
     @property
     def by_history(self) -> bool:
         """Whether the model looks users up among known ratings, so that it must be told them before it scores."""
@@ -98,7 +101,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "default": Recipe(
-        ModelConfig(architecture="towers", l2=1e-4),
+        ModelConfig(architecture="towers", l2=1e-4, spread=1.0),
         TrainConfig("adam", 0.02, schedule="cosine", batch_size=1024, epochs=20, steps_per_epoch=4),
     ),
     "basic": Recipe(),

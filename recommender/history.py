@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender.candidates import Candidates
-from recommender.ranking import Rows
+from recommender.rows import Rows
 from recommender.vocabulary import Vocabulary
 
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recommender import candidates
+from recommender import candidates, spread
 from recommender.errors import NonFiniteScores
 from recommender.evaluate import Metric, intervals
+from recommender.rows import Rows
 from recommender.vocabulary import Vocabulary
 
 Scorer = Callable[[pa.Array], NDArray[np.float32]]
@@ -23,51 +24,6 @@ Scorer = Callable[[pa.Array], NDArray[np.float32]]
 
 _CELLS = 1 << 24
 """Cells of a dense block of users by movies: 64 MiB of float32."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Which movies belong to each user: the row of user `i` is `positions[starts[i]:starts[i + 1]]`, ascending."""
-
-    starts: NDArray[np.int64]
-    """Shape (U + 1,)."""
-    positions: NDArray[np.int32]
-    """Positions among M candidates, shape (entries,)."""
-
-    @classmethod
-    def of(cls, users: NDArray[np.integer], positions: NDArray[np.integer], size: int) -> "Rows":
-        """Rows of `size` users from pairs (entries,) in any order."""
-        width = int(positions.max(initial=0)) + 1
-        starts = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=size))]).astype(np.int64)
-        cells = users.astype(np.int64) * width  # in place from here on: there may be many
-        cells += positions
-        cells.sort()
-        cells %= width
-        return cls(starts, cells.astype(np.int32))
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Movies of each user, shape (U,)."""
-        return np.diff(self.starts)
-
-    def cells(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The entries of these users' rows (u,) as (place in `users`, position); a user of -1 has none."""
-        first = self.starts[users]
-        length = np.where(users < 0, 0, self.starts[users + 1] - first)
-        place = np.repeat(np.arange(len(users)), length)
-        within = np.arange(len(place)) - np.repeat(np.cumsum(length) - length, length)
-        return place, self.positions[np.repeat(first, length) + within]
-
-    def dense(self, users: NDArray[np.int64], width: int) -> NDArray[np.float32]:
-        """1 where a movie belongs to the user, shape (u, width); positions from `width` on are left out."""
-        place, position = self.cells(users)
-        inside = position < width
-        block = np.zeros((len(users), width), np.float32)
-        block[place[inside], position[inside]] = 1
-        return block
 
 
 @dataclass(frozen=True)
@@ -83,7 +39,7 @@ class Task:
     relevant: Rows
     """The hits there are for each user among the candidates."""
     n_relevant: NDArray[np.int64]
-    """Relevant movies of each user, those that are no candidates included, shape (U,); at least 1."""
+    """Relevant movies of each user, those that are no candidates included, shape (U,); at least 1 of a user who is measured."""
 
 
 def good(ratings: pa.Table) -> float:
@@ -125,9 +81,14 @@ def task(train: pa.Table, held: pa.Table, relevant_from: float) -> Task:
 
 def sampled(task: Task, most: int) -> Task:
     """The task for at most `most` of its users, drawn by a fixed seed."""
-    if len(task.users) <= most:
-        return task
-    return part(task, np.sort(np.random.default_rng(0).choice(len(task.users), most, replace=False)))
+    return task if len(task.users) <= most else part(task, drawn(len(task.users), most))
+
+
+def drawn(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of `count` places, ascending; always the same."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
 def part(task: Task, kept: NDArray[np.int64]) -> Task:
@@ -146,11 +107,18 @@ def positions(column: pa.ChunkedArray | pa.Array, movies: pa.Array) -> NDArray[n
     return pc.fill_null(pc.index_in(column, value_set=movies), -1).to_numpy().astype(np.int64)
 
 
-def lists(task: Task, scorer: Scorer, n: int = 50, users_per_block: int = 512) -> NDArray[np.int32]:
+def lists(
+    task: Task,
+    scorer: Scorer,
+    n: int = 50,
+    users_per_block: int = 512,
+    prices: NDArray[np.float32] | None = None,
+) -> NDArray[np.int32]:
     """The `n` best unseen candidates of each user, best first, shape (U, n): positions in `task.movies`.
 
-    Equal scores are taken in the order of the candidates. -1 fills the list of a user who has fewer than `n`.
-    Raises `NonFiniteScores` where a score is not a number or infinitely high.
+    Equal scores are taken in the order of the candidates. -1 fills the list of a user who has fewer than `n`. With `prices`
+    (M,) the later places are in another order: `recommender/spread.py`. Raises `NonFiniteScores` where a score is not a
+    number or infinitely high.
     """
     users, movies = len(task.users), len(task.movies)
     found = np.full((users, n), -1, np.int32)
@@ -163,8 +131,14 @@ def lists(task: Task, scorer: Scorer, n: int = 50, users_per_block: int = 512) -
         if broken.any():
             raise NonFiniteScores(int(broken.any(axis=1).sum()))
         scores[task.seen.cells(block)] = -np.inf
-        found[block, : min(n, movies)] = _best(scores, min(n, movies))
+        best = _best(scores, min(n, movies))
+        found[block, : best.shape[1]] = best if prices is None else _priced(scores, best, prices)
     return found
+
+
+def _priced(scores: NDArray[np.float32], best: NDArray[np.int32], prices: NDArray[np.float32]) -> NDArray[np.int32]:
+    height = np.where(best < 0, -np.inf, np.take_along_axis(scores, np.maximum(best, 0), axis=1))
+    return spread.priced(height, best, prices)[1]
 
 
 def _best(scores: NDArray[np.float32], n: int) -> NDArray[np.int32]:
@@ -261,6 +235,13 @@ def paired(
     sums, counts = np.bincount(user, a - b).astype(np.float64)[:, None], np.bincount(user)[:, None].astype(np.float64)
     low, high = intervals(sums, counts, seed, resamples)
     return float(np.mean(a - b)), float(low[0]), float(high[0])
+
+
+def everybody(train: pa.Table, movies: pa.Array) -> Task:
+    """The task of listing `movies` for all users of `train`; there is nothing to hit."""
+    rated, nothing = interactions(train, movies), np.zeros(0, np.int64)
+    none = Rows.of(nothing, nothing, len(rated))
+    return Task(Vocabulary.of(train["user_id"]).ids, movies, rated, none, np.zeros(len(rated), np.int64))
 
 
 def interactions(ratings: pa.Table, movies: pa.Array) -> Rows:

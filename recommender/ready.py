@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recommender import ranking, spread
 from recommender.grid import Grid, whole_groups
-from recommender.ranking import Scorer
+from recommender.ranking import Scorer, Task
 from recommender.tensorflow import tf, traced
 from recommender.vocabulary import UNKNOWN, Vocabulary
 
@@ -52,6 +53,17 @@ class Ready:
             return found
 
         return score
+
+    def lists(self, task: Task, keys: pa.Array, train: pa.Table, n: int = 50) -> NDArray[np.int32]:
+        """Lists of `n` for the users of `task`, shape (U, n), as a night makes them: `ranking.lists`, with the model's spread.
+
+        `keys` are the task's movies as the model knows them, `train` the ratings that it knows.
+        """
+        scorer, prices = self.scorer(keys), None
+        if self.model.spread:
+            some = ranking.sampled(ranking.everybody(train, task.movies), spread.USERS)
+            prices = spread.prices(ranking.lists(some, scorer, n), len(task.movies), self.model.spread)
+        return ranking.lists(task, scorer, n, prices=prices)
 
     def scores(self, users: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether the model can score these rows of `users`, shape (len(users),); one by history can score strangers."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recommender.candidates import Candidates
-from recommender.ranking import Rows
+from recommender.rows import Rows
 
 BY_SCORE, PINNED, NEW, FILLER = range(4)
 """Why a movie stands in a list."""

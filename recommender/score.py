@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender import schema
+from recommender import ranking, schema, spread
 from recommender.candidates import Candidates
 from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.grid import GROUP, Grid, best, whole_groups
@@ -17,7 +17,7 @@ from recommender.history import History
 from recommender.ready import Ready
 from recommender.rounded import Rounded
 from recommender.rules import BY_SCORE, NO_RULES, SOURCES, Arrangement, Places, Rules
-from recommender.screen import LANDMARKS, Screen
+from recommender.screen import LANDMARKS, Screen, Screening
 from recommender.tensorflow import tf, traced
 from recommender.vocabulary import UNKNOWN
 
@@ -26,6 +26,8 @@ _RATED = 16 * GROUP
 _REUSED = 7 << 20
 """Scores that are no matrix product, worked on at once: 28 MiB, of what the heap keeps (`recommender/tensorflow.py`). Where the
 C library takes them anew from the system, touching them for the first time takes longer than a screen."""
+_LOOKED_AT = 4 * GROUP
+"""Users whose lists are looked at, at once, for what is in many of them."""
 _SAMPLE = 256
 """Users that a screen is made from, and as many that it is tried on."""
 _SCREENED = 8
@@ -52,22 +54,6 @@ class Block:
     """`schema.user_status`, one row per user of the block."""
 
 
-@dataclass(frozen=True)
-class Screening:
-    """How the screen did on users that it was not made from."""
-
-    users: int
-    """0: there was no memory to make the screen in."""
-    candidates: int
-    """Movies scored for each user, beside the landmarks."""
-    sure: float
-    """Share of the users who need not be scored in full."""
-    recall: float
-    """Share of the movies of the exact lists that are listed, where the lists that are not sure are found in full."""
-    used: bool
-    """Whether that is good enough; otherwise everybody is scored in full."""
-
-
 def top_n(
     ready: Ready,
     candidates: Candidates,
@@ -87,10 +73,12 @@ def top_n(
     the most rated candidates. A movie unknown to the model is listed to nobody else. A user with fewer than `n` unseen
     candidates gets them all and a reason. Where a block does not fit in memory it is halved. Unless `exact`, a model that is
     no product of factors is screened, where there are movies and users enough and the screen proves good. `rounded`: one
-    that is, is multiplied in few bits first; the lists are the same. What `rules` put elsewhere is marked. Scores and stars
-    are rounded once all is ranked. Raises `NonFiniteScores`, `OutOfMemory`.
+    that is, is multiplied in few bits first; the lists are the same. Movies in many lists move back as the model's spread
+    has it, and what `rules` put elsewhere is marked. Scores and stars are rounded once all is ranked. Raises
+    `NonFiniteScores`, `OutOfMemory`.
     """
     scorer = _Scorer(ready, candidates, seen, n, rules)
+    scorer.prices = scorer.found_prices() if ready.model.spread else None
     if rounded and ready.model.factored:
         scorer.screen = Rounded(scorer.grid, scorer.best)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
@@ -113,6 +101,11 @@ def top_n(
         start = stop
 
 
+def prices(ready: Ready, candidates: Candidates, seen: History, n: int, rules: Rules = NO_RULES) -> NDArray[np.float32]:
+    """What movies lose in the later places of the lists of `top_n` by standing in many of them, shape (candidates.own,)."""
+    return _Scorer(ready, candidates, seen, n, rules).found_prices()
+
+
 class _Scorer:
     """One model against one set of candidates."""
 
@@ -129,6 +122,7 @@ class _Scorer:
             len(seen.users) if ready.model.factored else max(GROUP, _REUSED // self.grid.width // GROUP * GROUP)
         )
         self.screen: Screen | Rounded | None = None
+        self.prices: NDArray[np.float32] | None = None
         popular = np.full(self.grid.width, -np.inf, np.float32)
         popular[: candidates.own] = np.log1p(candidates.n_ratings[: candidates.own])
         self.popularity = tf.constant(popular)  # (M',)
@@ -139,10 +133,12 @@ class _Scorer:
         """The scores of some candidates."""
         return Grid(self.ready.model, self.movie_rows[places], None if self.bias is None else self.bias[places])
 
-    def block(self, start: int, stop: int) -> Block:
-        """Score users `start:stop`."""
-        users = np.arange(start, stop)
-        rows = self.ready.users.encode(self.seen.users[start:stop])
+    def ranked(self, users: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int32], Any, Any]:
+        """The best scores (u, best) of users, by their places in the history, -inf where there is no more, and the positions.
+
+        Beside them the rows (u,) that the users have in the model, and which of them it can score.
+        """
+        rows = self.ready.users.encode(self.seen.users.take(pa.array(users)))
         known = self.ready.scores(rows)
         highest, at = np.zeros((len(users), self.best), np.float32), np.zeros((len(users), self.best), np.int32)
 
@@ -163,7 +159,25 @@ class _Scorer:
                 self.screen = None  # scores too close to each other: twice the work
         if (broken := fill(left, self.exact)).any():
             raise NonFiniteScores(int(broken.sum()))
-        at = np.minimum(at, self.candidates.own - 1)  # where a list is short, what follows is no movie
+        return highest, np.minimum(at, self.candidates.own - 1), rows, known  # what follows a short list is no movie
+
+    def found_prices(self) -> NDArray[np.float32]:
+        """What movies lose by standing in many lists (`recommender/spread.py`), of which some are looked at."""
+        users, lists = ranking.drawn(len(self.seen.users), spread.USERS), []
+        for first in range(0, len(users), _LOOKED_AT):  # as many each time, whatever the size of a block
+            try:
+                highest, at, *_ = self.ranked(users[first : first + _LOOKED_AT])
+            except _EXHAUSTED as error:
+                raise OutOfMemory(_LOOKED_AT, len(self.candidates)) from error
+            lists.append(np.where(highest > -np.inf, at, -1)[:, : self.n])
+        return spread.prices(np.concatenate(lists), self.candidates.own, self.ready.model.spread)
+
+    def block(self, start: int, stop: int) -> Block:
+        """Score users `start:stop`."""
+        users = np.arange(start, stop)
+        highest, at, rows, known = self.ranked(users)
+        if self.prices is not None:
+            highest[:, : self.n], at[:, : self.n] = spread.priced(highest[:, : self.n], at[:, : self.n], self.prices)
         found = Places.best(highest, at)
         if self.arrangement:
             found = self.arrangement.of(users, highest, at)

@@ -7,6 +7,7 @@ were left out. The bound is an estimate, not a proof: it is tried on other users
 sure is found by scoring everything.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,22 @@ RANK, LANDMARKS = 32, 256
 """Dimensions of the basis; movies by which a user is placed in it."""
 _MARGIN = 1.5
 """Times the largest error met among the best of the sample is allowed for."""
+
+
+@dataclass(frozen=True)
+class Screening:
+    """How the screen did on users that it was not made from."""
+
+    users: int
+    """0: there was no memory to make the screen in."""
+    candidates: int
+    """Movies scored for each user, beside the landmarks."""
+    sure: float
+    """Share of the users who need not be scored in full."""
+    recall: float
+    """Share of the movies of the exact lists that are listed, where the lists that are not sure are found in full."""
+    used: bool
+    """Whether that is good enough; otherwise everybody is scored in full."""
 
 
 class Screen:

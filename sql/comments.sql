@@ -110,7 +110,7 @@ COMMENT ON COLUMN recommendations.as_of_date IS 'Only ratings before the end of 
 COMMENT ON COLUMN recommendations.user_id IS 'Id of the source, with its type.';
 COMMENT ON COLUMN recommendations.rank IS '1 = best, without gaps, after all rules.';
 COMMENT ON COLUMN recommendations.movie_id IS 'See movies.';
-COMMENT ON COLUMN recommendations.score IS 'What the ranking is by: of the default model, the blend of choice, taste and stars in the model''s recipe; of the others, predicted stars before clipping. Comparable within one user and date only. Always finite. Rounded to 4 decimals after ranking: where two are equal, rank still says which was higher.';
+COMMENT ON COLUMN recommendations.score IS 'What the ranking is by: of the default model, the blend of choice, taste and stars in the model''s recipe, from the seventh place on less what it loses by standing in many lists; of the others, predicted stars before clipping. Comparable within one user and date only. Always finite. Rounded to 4 decimals after ranking: where two are equal, rank still says which was higher.';
 COMMENT ON COLUMN recommendations.predicted_rating IS 'Stars, on the scale of the ratings, rounded to 3 decimals.';
 COMMENT ON COLUMN recommendations.source IS 'model | cold_user (no rating to go by: what is popular of late; with basic and tuned, the most rated movies) | by a rule of [rules]: pinned | new_movie (a place kept for new movies) | filler (a movie with few ratings, in a list that would be short).';
 COMMENT ON COLUMN recommendations.reason IS 'Why a row stands lower than its score: genre_cap (there were too many of its genre above). Otherwise null.';

@@ -11,7 +11,7 @@ from small import ids, random_model, ratings
 
 from recommender import candidates, history, score
 from recommender.candidates import Candidates
-from recommender.ranking import Rows
+from recommender.rows import Rows
 from recommender.rules import BY_SCORE, FILLER, NEW, NO_RULES, PINNED, Arrangement, Places, Rules
 
 USERS = 9

@@ -12,7 +12,7 @@ from small import random_model, ratings
 from recommender import candidates, history, score
 from recommender.candidates import Candidates
 from recommender.rules import Rules
-from recommender.score import Screening
+from recommender.screen import Screening
 from recommender.tensorflow import tf
 from recommender.train import Trained
 

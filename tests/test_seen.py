@@ -15,7 +15,7 @@ from recommender import candidates, history, score, train
 from recommender.candidates import Candidates
 from recommender.config import recipe
 from recommender.history import History
-from recommender.ranking import Rows
+from recommender.rows import Rows
 from recommender.train import Trained
 
 N = 5

@@ -24,6 +24,8 @@ class Model(Protocol):
 
     solved: list[Any]
     """Variables that are stored with the trainable ones but solved for, not trained."""
+    spread: float
+    """`ModelConfig.spread`, in units of the score as it is blended now."""
     factored: bool
     """Whether `score_grid` is the product of the two encodings: all users and movies are then scored as one matrix product."""
 

@@ -13,7 +13,7 @@ class RatingMlp(tfrs.models.Model):
     def __init__(self, config: ModelConfig, users: int, movies: int) -> None:
         super().__init__()
         self.solved: list[Any] = []
-        self.factored = False
+        self.factored, self.spread = False, config.spread
         width = config.embedding_dimension
         self.user_embedding = tf.keras.layers.Embedding(users, width, name="user_embedding")
         self.movie_embedding = tf.keras.layers.Embedding(movies, width, name="movie_embedding")

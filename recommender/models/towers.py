@@ -70,6 +70,11 @@ class Towers(tfrs.models.Model):
         self.ridge = tf.Variable(tf.zeros([movies, config.ridge_dimension]), name="ridge", trainable=False)
         self.solved = [self.mean, self.taste, self.ridge]
 
+    @property
+    def spread(self) -> float:
+        """What is listed to many is so by choice, which knows what is popular now: as much as that counts, so does this."""
+        return float(self.config.spread * self.blend[0])
+
     def solve(self, known: Known, seed: int) -> None:
         """Find the weights that need no steps: the mean rating, and the partners'."""
         config = self.config
