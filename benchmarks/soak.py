@@ -109,7 +109,7 @@ def soak(folder: Path, seconds: float, ratings: int, dice: random.Random) -> dic
     finally:
         stop.touch()
         by_the_clock = scheduled.end()
-        read = [json.loads(reader.communicate()[0]) for reader in readers]
+        read = [json.loads(reader.communicate()[0].splitlines()[-1]) for reader in readers]  # DuckDB shows its progress
     left = leaked(state)
     for path in left:
         print(f"left behind: {path}", file=sys.stderr)
