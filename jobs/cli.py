@@ -168,9 +168,22 @@ class Job(click.Command):
         answer: Answer = super().invoke(ctx)
         document, text, *code = answer
         name = ctx.command_path.removeprefix("recjob ").replace(" ", "-")
-        click.echo(json.dumps({"schema": f"recjob.{name}/1", **document}, default=str) if given["as_json"] else text)
+        click.echo(_document({"schema": f"recjob.{name}/1", **document}) if given["as_json"] else text)
         if code:
             ctx.exit(code[0])
+
+
+def _document(document: dict[str, Any]) -> str:
+    """One JSON document, which has no nan and no infinity: null stands for them. The fields: `jobs.documents`."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(document), default=str)
 
 
 def settings_of(ctx: click.Context, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -248,7 +261,7 @@ def _fail(
     """One block on stderr or, with --json, one document on stdout; then the exit code."""
     if as_json:
         error = {"kind": kind, "message": message, "hint": hint, **(where or {})}
-        click.echo(json.dumps({"schema": "recjob.error/1", "error": error, "exit_code": code}, default=str))
+        click.echo(_document({"schema": "recjob.error/1", "error": error, "exit_code": code}))
     else:
         click.echo(f"error[{kind}]: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
     sys.exit(code)

@@ -30,6 +30,9 @@ FORCE = [
 ]
 
 
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Check the input, and say what would be left to do: nothing, publish or score."
+)
 INPUT = [
     click.option(
         "--accept-input", is_flag=True, help="Take ratings that are far fewer than before, or too old; recorded."
@@ -189,6 +192,7 @@ def train(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 @recjob.command(cls=Job)
 @DATE
 @click.option("--no-publish", is_flag=True, help="Stage the lists only; readers see no change.")
+@DRY_RUN
 @_run_options
 @click.pass_context
 def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) -> Answer:
@@ -198,6 +202,7 @@ def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) ->
 
 @recjob.command(cls=Job)
 @DATE
+@DRY_RUN
 @_run_options
 @click.pass_context
 def nightly(ctx: click.Context, /, word: str, **options: Any) -> Answer:

@@ -228,6 +228,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "publish.keep_files": (1, 1000),
     "publish.keep_models": (1, 1000),
     "publish.keep_reports": (0, 10_000),
+    "publish.similar_movies": (0, 1000),
     "schedule.timeout_hours": (0.001, 240),
     "schedule.retries": (0, 10),
     "hooks.timeout_seconds": (0.1, 3600),

@@ -1,6 +1,7 @@
 """Everything that could keep tonight from working, looked at beforehand; nothing is changed."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,10 +132,45 @@ def _schedule(settings: Settings) -> Iterator[Finding]:
         yield Finding("schedule", "warn", upcoming["warning"], "schedule.timezone = UTC has no such nights")
 
 
+def _told_afterwards(settings: Settings) -> Iterator[Finding]:
+    """Hooks by their names only: what is called, and with what, is shown nowhere."""
+    named = {f"hooks.{name}": getattr(settings.hooks, name) for name in ("on_success", "on_refusal", "on_failure")}
+    for name, command in named.items():
+        if command and shutil.which(command[0]) is None:
+            yield Finding("hooks", "warn", f"{name} cannot be started", "is it there, and executable by this user?")
+    if any(named.values()):
+        yield Finding("hooks", "good", f"{sum(map(bool, named.values()))} configured")
+    if settings.publish.metrics_file:
+        folder = next(part for part in Path(settings.publish.metrics_file).absolute().parents if part.exists())
+        usable = folder.is_dir() and os.access(folder, os.W_OK)
+        wrong = "a run would do its work and then exit with 6"
+        yield (
+            Finding("metrics", "good", settings.publish.metrics_file)
+            if usable
+            else Finding(
+                "metrics",
+                "bad",
+                f"{settings.publish.metrics_file} cannot be written: {wrong}",
+                f"chown or chmod {folder}",
+            )
+        )
+
+
 def _device(_: Settings) -> Iterator[Finding]:
     from recommender import device  # TensorFlow comes with it
 
     yield Finding("device", "good", device.name())
 
 
-_LOOKS = (_state_folder, _disk, _input, _published, _registry, _staged, _last_runs, _schedule, _device)
+_LOOKS = (
+    _state_folder,
+    _disk,
+    _input,
+    _published,
+    _registry,
+    _staged,
+    _last_runs,
+    _schedule,
+    _told_afterwards,
+    _device,
+)

@@ -34,6 +34,7 @@ EXAMPLES: dict[str, str] = {
     "recjob nightly": """
         recjob nightly                          # as of the end of yesterday
         recjob nightly --date 2026-11-23        # as of the end of that day
+        recjob nightly --dry-run                # would there be anything to do?
         recjob nightly --timeout 2h --wait 600  # as from cron: ends at last, waits for another run
         recjob nightly --memory 4GiB            # larger blocks of users, the same lists
     """,
@@ -103,6 +104,7 @@ EXAMPLES: dict[str, str] = {
     "recjob query": """
         recjob query "SELECT * FROM freshness"
         recjob query -f top.sql --format csv --timeout 10
+        recjob query -f all.sql --format parquet --to all.parquet --max-rows 10000000
         echo "SELECT count(*) AS n FROM movies" | recjob query -f -
     """,
     "recjob report": """
@@ -111,6 +113,22 @@ EXAMPLES: dict[str, str] = {
     """,
     "recjob config show": """
         recjob config show --origin             # from a flag, the environment, the file, or a default?
+    """,
+    "recjob publish": """
+        recjob plan && recjob publish           # look first
+        recjob publish 20261124T033             # these lists for their date
+    """,
+    "recjob prune": """
+        recjob prune                            # after publish.retention_dates was lowered
+    """,
+    "recjob models promote": """
+        recjob models promote 20261123-3f9c2a7b
+    """,
+    "recjob models pin": """
+        recjob models pin champion              # tonight's lists by it, without a training
+    """,
+    "recjob models unpin": """
+        recjob models unpin
     """,
     "recjob rollback": """
         recjob rollback                         # the file before
@@ -129,6 +147,10 @@ EXAMPLES: dict[str, str] = {
     """,
     "recjob doctor": """
         recjob doctor                           # exit 7 where tonight would not work
+    """,
+    "recjob schema": """
+        recjob schema recommend                 # the fields of: recjob recommend --user 42 --json
+        recjob schema runs show
     """,
     "recjob completion": """
         eval "$(recjob completion bash)"        # in ~/.bashrc

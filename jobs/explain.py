@@ -14,13 +14,13 @@ from jobs import inputs, publish, rules, train
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.settings import Settings
-from recommender import history, score, spread
+from recommender import history, score, similar, spread
 from recommender.candidates import Candidates
 from recommender.ready import Ready
 from recommender.rules import SOURCES, Arrangement, Places
-from recommender.tensorflow import tf
 from storage import models
 from storage.errors import NotFound
+from storage.models import Model
 
 _PARTS = {"choice": (1.0, 0.0, 0.0), "taste": (0.0, 1.0, 0.0), "stars": (0.0, 0.0, 1.0)}
 """What a score of the default model is the sum of: blends of one part alone."""
@@ -40,7 +40,7 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
     night = rules.applied(inputs.read(settings, journals.watermark(day, settings.timezone)), settings, day)
     person = _id(night.ratings["user_id"], user, "user")
     wanted = None if movie is None else _id(night.catalogue["movie_id"], movie, "movie")
-    version = models.load(settings.models, record["model_version"])
+    version = _model(settings, record)
     case = _Case(night, train.load(version).ready(night.ratings, night.attributes), person, settings)
     places = case.order[:limit] if wanted is None else [case.place(wanted)]
     return {
@@ -65,6 +65,13 @@ def _newest(settings: Settings) -> tuple[date, dict[str, Any]]:
     return date.fromisoformat(day), partition.record
 
 
+def _model(settings: Settings, record: dict[str, Any]) -> Model:
+    """The model that made the lists, which has another name once `recjob forget` has rewritten it; raises `NotFound`."""
+    training = record["model"]["lineage"]["run_id"]
+    same = [one for one in models.versions(settings.models) if one.manifest["lineage"].get("run_id") == training]
+    return same[-1] if same else models.load(settings.models, record["model_version"])
+
+
 def _id(column: pa.ChunkedArray, text: str, what: str) -> pa.Scalar:
     """An id as the ratings have it."""
     try:
@@ -72,7 +79,10 @@ def _id(column: pa.ChunkedArray, text: str, what: str) -> pa.Scalar:
     except (ValueError, OverflowError, pa.ArrowInvalid):
         found = pa.scalar(None, column.type)
     if not found.is_valid or str(found.as_py()) != text or not pc.any(pc.equal(column, found)).as_py():
-        raise NotFound(f"there is no {what} {text!r} in the input", hint="ids are those of the source")
+        popular = (
+            "; somebody without a rating gets what is popular: recjob recommend shows it" if what == "user" else ""
+        )
+        raise NotFound(f"there is no {what} {text!r} in the input", hint=f"ids are those of the source{popular}")
     return found
 
 
@@ -207,11 +217,8 @@ class _Case:
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """The model's vectors of the candidates, standardized, of length 1: (M, g)."""
-        found = self.ready.model.encode_movies(tf.constant(self.ready.movies.encode(self._keys()))).numpy()
-        found = (found - found.mean(axis=0)) / np.maximum(found.std(axis=0), 1e-9)
-        unit: NDArray[np.float32] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
-        return unit
+        """The model's vectors of the candidates, (M, g): those that similar_movies is made by."""
+        return similar.vectors(self.ready, self.allowed.rows(self.ready.movies, self.ready.movie_key))
 
     def _near(self, place: int) -> list[dict[str, Any]]:
         """The user's rated movies that are nearest to a candidate, by the cosine of the vectors."""

@@ -108,7 +108,7 @@ def _rewritten(settings: Settings, model: Model, listed: Forgotten) -> bool:
     made = models.save(settings.models, version, model.manifest | facts, fewer.weights, ids)
     champion = models.champion(settings.models)
     if champion is not None and champion.version == model.version:
-        models.promote(settings.models, made.version)
+        models.promote(settings.models, made.version, pinned=models.pinned(settings.models) is not None)
     atomic.remove(model.folder)
     return True
 

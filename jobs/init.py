@@ -47,6 +47,7 @@ max_same_list = 0.5            # share of users who may have one and the same li
 
 [publish]
 retention_dates = 14           # dates kept in the published file
+similar_movies = 20            # movies published as most like each candidate; 0: none
 
 [schedule]
 cron = "30 3 * * *"            # minute hour day month weekday (0 = Sunday)

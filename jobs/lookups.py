@@ -185,17 +185,30 @@ def export(ctx: click.Context, target: Path, form: Any, as_of: str | None) -> An
 @click.command("query", cls=Job)
 @click.argument("sql", required=False)
 @click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the SQL from a file; - is stdin.")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "jsonl", "parquet"]), default="table", show_default=True
+)
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file to write, with --format parquet."
+)
 @click.option("--max-rows", type=click.IntRange(1), default=100_000, show_default=True)
 @click.option("--timeout", type=Amount(0.001), default=60.0, show_default=True, help="Seconds.")
 @click.pass_context
-def query_(ctx: click.Context, sql: str | None, file: Any, form: str, max_rows: int, timeout: float) -> Answer:
+def query_(
+    ctx: click.Context, sql: str | None, file: Any, form: str, target: Path | None, max_rows: int, timeout: float
+) -> Answer:
     """Run one SELECT on the published tables, read-only."""
     from jobs import query, show
 
     if (sql is None) == (file is None):
         raise click.UsageError("give the SQL as an argument, or with -f FILE")
-    done = query.query(settings_of(ctx), sql if sql is not None else file.read(), max_rows, timeout)
+    if (target is None) == (form == "parquet"):
+        raise click.UsageError("--to FILE goes with --format parquet; other formats go to stdout")
+    statement = sql if sql is not None else file.read()
+    if target is not None:
+        done = query.save(settings_of(ctx), statement, target, max_rows, timeout)
+        return done, show.facts(done)
+    done = query.query(settings_of(ctx), statement, max_rows, timeout)
     return done, show.rows(done, form)
 
 

@@ -1,5 +1,6 @@
 """The path of a night: check > train > score > publish > report > prune. The other jobs are parts of it."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -11,19 +12,37 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from jobs import configuration, exits, expected, forget, hooks, inputs, metrics, publish, rules, signals, space, state
+from jobs import (
+    configuration,
+    exits,
+    expected,
+    forget,
+    hooks,
+    inputs,
+    metrics,
+    prune,
+    publish,
+    rules,
+    signals,
+    space,
+    state,
+)
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.progress import QUIET, Progress
 from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
-from storage import atomic, digest, forgotten, models, runs, warehouse
+from storage import atomic, digest, forgotten, models, warehouse
 from storage.errors import DiskFailed, NotFound, StorageError
 from storage.models import Model
 
 logger = logging.getLogger(__name__)
 Until = Literal["check", "train", "stage", "publish", "prune"]
+_TRAINS = ("check", "train")
+"""Where no lists are asked for, a model that is pinned changes nothing."""
+_MADE = ("model_version", "n_users", "n_movies", "top_n", "device", "output_digest", "metrics", "checks")
+"""What the record of a run says of lists, whoever made them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,8 @@ class Options:
     """Take ratings that are far fewer than before, too old, or changed without being written; recorded as overridden."""
     known_at: datetime | None = None
     """Leave out ratings that arrived from this instant on: the run as it was, or would have been, then."""
+    dry_run: bool = False
+    """Read and check the input only, and say in the record what would be left to do."""
     strict: bool = False
     """Fail when the gate refuses, instead of scoring with the champion."""
     wait: float = 0.0
@@ -54,8 +75,40 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
     The same inputs again are nothing to do. Whatever is raised, readers see what they saw before. The hooks are called last.
     """
     run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
-    try:
+    with _told(settings, run):
         return _night(settings, run, options)
+
+
+def release(settings: Settings, run_id: str = "", wait: float = 0.0) -> dict[str, Any]:
+    """Publish what is staged, nothing read, trained or scored; returns the record of the run that did.
+
+    `run_id`, or its beginning, says whose lists to show for their date: newer ones of it are taken for rolled back, and it no
+    longer is. By default the newest that is staged. Raises `NotFound`; `AuditFailed`, and then readers see what they saw.
+    """
+    chosen = publish.releasable(settings, run_id)
+    run = journals.new_run(chosen.as_of, settings.timezone, after=_newest(settings))
+    options = Options(until="publish")
+    with _told(settings, run), state.held(settings, wait, run.id), _recorded(settings, run, options) as journal:
+        _clean(settings)
+        rebuild = publish.mend(settings)
+        shown = publish.visible(settings).get(str(chosen.as_of), {})
+        journal.note(
+            **{name: chosen.record[name] for name in ("input_digest", "n_ratings", *_MADE) if name in chosen.record}
+        )
+        if not rebuild and shown.get("run_id") == chosen.run_id:
+            journal.finish("unchanged")
+            return journal.record
+        publish.take_up(settings, chosen)
+        publish.publish(settings, journal)
+        journal.finish("published")
+        return journal.record
+
+
+@contextmanager
+def _told(settings: Settings, run: Run) -> Iterator[None]:
+    """Tell others how the run ended, once it has."""
+    try:
+        yield
     finally:
         record = settings.journal / f"{run.id}.json"
         metrics.write(settings, record)
@@ -66,19 +119,23 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
     as_of = run.as_of
     with state.held(settings, options.wait, run.id), _recorded(settings, run, options) as journal:
         _clean(settings)
+        options = _with_pin(settings, options)
         visible = options.until in ("publish", "prune")
-        rebuild = visible and publish.mend(settings)
+        rebuild = visible and not options.dry_run and publish.mend(settings)
         night = _check(settings, run, journal, options)
         if options.until == "check":
             journal.finish("checked")
             return journal.record
         key = _input_digest(night, settings, options)
         journal.note(input_digest=key, n_ratings=night.ratings.num_rows)
+        if options.dry_run:
+            journal.finish("checked", would=_left_to_do(settings, as_of, key, options))
+            return journal.record
         if visible and not rebuild and options.force is None and _shown_key(settings, as_of) == key:
             journal.finish("unchanged")
             logger.info("unchanged", extra={"as_of": str(as_of)})
             if options.until == "prune":
-                _prune(settings)  # the run that published may have been killed before it did
+                prune.prune(settings)  # the run that published may have been killed before it did
             return journal.record
         if visible:
             publish.demand_place(settings, as_of, night.ratings.schema)
@@ -99,7 +156,7 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
         journal.finish("published")
         if options.until == "prune":
             _report(settings, run, night.ratings)
-            _prune(settings)
+            prune.prune(settings)
         return journal.record
 
 
@@ -197,6 +254,7 @@ def _input_digest(night: Night, settings: Settings, options: Options) -> str:
         settings.candidates,
         settings.score.top_n,
         settings.score.include_seen,
+        settings.publish.similar_movies,
     ]
     champion = models.champion(settings.models) if options.model == "champion" else None
     chosen = champion.version if champion else options.model
@@ -209,15 +267,31 @@ def _shown_key(settings: Settings, as_of: date) -> str | None:
     return digest_of
 
 
+def _left_to_do(settings: Settings, as_of: date, key: str, options: Options) -> str:
+    """What a run with these options would do: nothing, publish (what is staged already) or score."""
+    if options.force is None and _shown_key(settings, as_of) == key:
+        return "nothing"
+    made = any(one.as_of == as_of and one.record.get("input_digest") == key for one in publish.staged(settings))
+    return "publish" if made and not (options.strict or options.force) else "score"
+
+
 def _is_staged(settings: Settings, as_of: date, key: str, journal: Journal) -> bool:
     """Whether a run that did not get to publish has made these lists already; the journal then says what they are."""
     for partition in publish.staged(settings):
         if partition.as_of == as_of and partition.record.get("input_digest") == key:
-            facts = ("model_version", "n_users", "n_movies", "top_n", "device", "output_digest", "metrics", "checks")
-            journal.note(**{name: partition.record.get(name) for name in facts})
+            journal.note(**{name: partition.record[name] for name in _MADE if name in partition.record})
             logger.info("score.found", extra={"staged_by": partition.run_id})
             return True
     return False
+
+
+def _with_pin(settings: Settings, options: Options) -> Options:
+    """The options with the model that is pinned, if one is, in place of a training for lists."""
+    pinned = models.pinned(settings.models) if options.model == "train" and options.until not in _TRAINS else None
+    if pinned is None:
+        return options
+    logger.info("model.pinned", extra={"version": pinned.version})
+    return dataclasses.replace(options, model=pinned.version)
 
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:
@@ -238,16 +312,3 @@ def _model(night: Night, settings: Settings, run: Run, journal: Journal, options
     if champion is None:
         raise NotFound("there is no champion yet", hint="recjob train --date D")
     return champion
-
-
-def _prune(settings: Settings) -> None:
-    removed = runs.prune(settings.runs, keep=publish.staged(settings)[-settings.publish.retention_dates :])
-    removed += [
-        path.name for path in warehouse.prune(settings.published, settings.database, settings.publish.keep_files)
-    ]
-    removed += models.prune(settings.models, settings.publish.keep_models)
-    for path in sorted(settings.pages.glob("2*.html"))[: -settings.publish.keep_reports or None]:
-        atomic.remove(path)
-        removed.append(path.name)
-    if removed:
-        logger.info("pruned", extra={"removed": len(removed)})

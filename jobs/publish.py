@@ -118,6 +118,31 @@ def staged(settings: Settings) -> list[RunPartition]:
     return runs.partitions(settings.runs, without=[r["run_id"] for r in history if r["status"] == "rolled_back"])
 
 
+def releasable(settings: Settings, run_id: str = "") -> RunPartition:
+    """The staged partition of a run, by its id or the beginning of it, by default the newest; raises `NotFound`."""
+    counting = staged(settings)
+    found = [one for one in runs.every(settings.runs) if one.run_id.startswith(run_id)] if run_id else counting
+    if not found or (run_id and len(found) > 1):
+        what = f"{len(found)} staged runs begin with {run_id!r}" if found else f"nothing is staged {run_id}".rstrip()
+        raise NotFound(what, hint="recjob plan --date D stages; recjob runs list shows the runs")
+    chosen = max(found, key=lambda one: one.run_id)
+    days = sorted({one.as_of for one in (*counting, chosen)})[-settings.publish.retention_dates :]
+    if chosen.as_of not in days:
+        keep = settings.publish.retention_dates
+        raise NotFound(f"{chosen.as_of} is older than the newest {keep} dates", hint="raise publish.retention_dates")
+    return chosen
+
+
+def take_up(settings: Settings, partition: RunPartition) -> None:
+    """Let a partition count for its date: newer ones of it are taken for rolled back, and it no longer is."""
+    status = {record["run_id"]: record["status"] for record in journals.records(settings.journal, settings.lock)}
+    for one in runs.every(settings.runs):
+        if one.as_of == partition.as_of and one.run_id > partition.run_id:
+            journals.amend(settings.journal, one.run_id, status="rolled_back")
+    if status.get(partition.run_id) == "rolled_back":
+        journals.amend(settings.journal, partition.run_id, status="staged")
+
+
 def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     """The runs whose lists readers see now, by as-of date."""
     return {} if warehouse.current(settings.database) is None else _shown_by(settings.database)

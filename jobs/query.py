@@ -3,12 +3,13 @@
 import math
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from jobs import publish
 from jobs import run as journals
 from jobs.settings import Settings
-from storage import answers, atomic, models, warehouse
+from storage import answers, atomic, models, parquet, warehouse
 from storage.errors import CorruptState, NotFound
 
 
@@ -20,6 +21,16 @@ def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: 
     with warehouse.reader(settings.database, answers.MEMORY) as connection:
         columns, rows = answers.select(connection, statement, max_rows, timeout)
     return {"columns": columns, "rows": [[_plain(value) for value in row] for row in rows]}
+
+
+def save(
+    settings: Settings, statement: str, target: Path, max_rows: int = 100_000, timeout: float = 60.0
+) -> dict[str, Any]:
+    """The same into a Parquet file, whole or not at all, with the types that the columns have in DuckDB."""
+    with warehouse.reader(settings.database, answers.MEMORY) as connection:
+        found = answers.table(connection, statement, max_rows, timeout)
+    parquet.write(found, target)
+    return {"path": str(target), "columns": found.column_names, "rows": found.num_rows}
 
 
 def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Look into the model registry, and hand a model to others."""
+"""Look into the model registry, say which version is the champion, and hand one to others."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jobs import state
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
+from recommender.errors import GateRefused
 from storage import atomic, models
 from storage.errors import NotFound
 from storage.models import Model
@@ -13,7 +15,7 @@ from storage.models import Model
 
 def listed(settings: Settings) -> dict[str, Any]:
     """All versions, oldest first."""
-    champion = models.champion(settings.models)
+    champion, pinned = models.champion(settings.models), models.pinned(settings.models)
     crowned = champion.version if champion else None
     return {
         "models": [
@@ -22,6 +24,7 @@ def listed(settings: Settings) -> dict[str, Any]:
                 "name": model.manifest["name"],
                 "status": model.manifest["status"],
                 "champion": model.version == crowned,
+                "pinned": pinned is not None and model.version == pinned.version,
                 "created_at": model.manifest["created_at"],
                 "trained_through": model.manifest["trained_through"],
                 "parameters": model.manifest["parameters"],
@@ -35,6 +38,27 @@ def listed(settings: Settings) -> dict[str, Any]:
 def shown(settings: Settings, version: str) -> dict[str, Any]:
     """The whole manifest of a version, or of the champion."""
     return _find(settings, version).manifest
+
+
+def promote(settings: Settings, version: str, *, pinned: bool, wait: float = 0.0) -> dict[str, Any]:
+    """Make a version the champion, or pin it: then nights are scored by it, and none is trained, until `unpin`.
+
+    Unpinned it is the champion until a night's own model is accepted. Raises `GateRefused` for a version that the gate refused,
+    `CorruptState` for a damaged one.
+    """
+    with state.held(settings, wait, "models promote"):
+        model, before = _find(settings, version), models.champion(settings.models)
+        if model.manifest["status"] == "refused":
+            why = "; ".join(check["message"] for check in model.manifest["checks"] if check["verdict"] == "fail")
+            raise GateRefused(f"{model.version} was refused: {why}")
+        models.contents(model)
+        models.promote(settings.models, model.version, pinned=pinned)
+    return {"champion": model.version, "before": before.version if before else None, "pinned": pinned}
+
+
+def unpin(settings: Settings, wait: float = 0.0) -> dict[str, Any]:
+    """Let nights train again; the champion stays what it is until one of theirs is accepted."""
+    return promote(settings, "champion", pinned=False, wait=wait)
 
 
 def export(settings: Settings, version: str, target: Path) -> dict[str, Any]:

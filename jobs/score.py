@@ -15,8 +15,10 @@ from jobs.inputs import Night
 from jobs.progress import Progress
 from jobs.run import Journal, Run
 from jobs.settings import Settings
-from recommender import device, history, schema, score
+from recommender import device, history, schema, score, similar
+from recommender.candidates import Candidates
 from recommender.errors import ListsRefused
+from recommender.ready import Ready
 from storage import lists, runs
 from storage.errors import AuditFailed
 from storage.models import Model
@@ -68,7 +70,7 @@ def stage(
                 "recommendations": schema.recommendations(seen.users.type, allowed.ids.type),
                 "user_status": schema.user_status(seen.users.type),
             },
-            {"movies": night.catalogue},
+            _tables(night, ready, allowed, settings.publish.similar_movies),
             _record(journal.record, model),
             partial(_inspected, night, settings, journal, force),
         )
@@ -78,6 +80,16 @@ def stage(
             logger.warning("score.no_lists", extra={"why": why})
     journal.note(output_digest=partition.record["output_digest"])
     return partition
+
+
+def _tables(night: Night, ready: Ready, allowed: Candidates, similar_movies: int) -> dict[str, pa.Table]:
+    """What is staged beside the lists: the catalogue, and which movies the model takes for alike."""
+    tables = {"movies": night.catalogue}
+    if similar_movies:
+        began = time.perf_counter()
+        tables["similar_movies"] = found = similar.nearest(ready, allowed, similar_movies)
+        logger.info("score.similar", extra={"rows": found.num_rows, "seconds": round(time.perf_counter() - began, 3)})
+    return tables
 
 
 def _users(block: score.Block) -> int:

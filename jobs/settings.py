@@ -163,6 +163,8 @@ class Publish:
     """Published files kept to roll back to, the current one included."""
     keep_models: int = 7
     """Model versions kept, and the champion."""
+    similar_movies: int = 20
+    """Movies published for each candidate as the most like it (table similar_movies), 0 to 1000; 0: none."""
     metrics_file: str = ""
     """File to write figures of each run into, for Prometheus (node_exporter's textfile collector); empty: none."""
     keep_reports: int = 30

@@ -39,6 +39,7 @@ def run(record: dict[str, Any]) -> str:
         "run": record["run_id"],
         "as of": record["as_of_date"],
         "status": record["status"],
+        "would": record.get("would"),
         "model": record.get("model_version"),
         "ratings": record.get("n_ratings"),
         "users": record.get("n_users"),
@@ -92,7 +93,16 @@ def explanation(document: dict[str, Any]) -> str:
         title = movie["title"] or movie["movie_id"]
         rows.append((place, title, by, f"{movie['predicted_rating']:.2f}", *parts, near))
     names = list(document["movies"][0]["parts"]) if rows else []
-    return f"{head}\n\n{table(['rank', 'title', 'source', 'predicted', *names, 'near to'], rows)}"
+    why = [_not_listed(movie) for movie in document["movies"] if movie["why"] in ("rank", "rated")]
+    return "\n\n".join([head, table(["rank", "title", "source", "predicted", *names, "near to"], rows), *why])
+
+
+def _not_listed(movie: dict[str, Any]) -> str:
+    """Why a candidate is not in the list, in a sentence."""
+    name = movie["title"] or movie["movie_id"]
+    if movie["why"] == "rated":
+        return f"{name} is not listed: it has been rated, and what has been rated is left out."
+    return f"{name} is not listed: it is number {movie['rank']:,} of {movie['of']:,}, and lists end before."
 
 
 def difference(document: dict[str, Any]) -> str:
@@ -175,10 +185,9 @@ def _guarded(value: Any) -> Any:
 def models(document: dict[str, Any]) -> str:
     """The registry, a version a line."""
     names = ["version", "name", "status", "champion", "trained_through", "parameters", "holdout_rmse"]
-    body = [
-        [("champion" if row[name] else "") if name == "champion" else row[name] for name in names]
-        for row in document["models"]
-    ]
+    marks = {(True, False): "champion", (True, True): "pinned"}
+    rows = [row | {"champion": marks.get((row["champion"], row["pinned"]), "")} for row in document["models"]]
+    body = [[row[name] for name in names] for row in rows]
     return table(names, body) if body else "no model is registered yet"
 
 

@@ -19,12 +19,16 @@ def needed(settings: Settings, night: Night) -> int:
     """About as many bytes as a night writes before it removes anything: model, lists, published file."""
     users = max(pc.count_distinct(night.ratings["user_id"]).as_py(), night.users.num_rows if night.users else 0)
     rows = users * settings.score.top_n
+    movies = pc.count_distinct(night.ratings["movie_id"]).as_py()
+    alike = movies * settings.publish.similar_movies
     earlier = publish.staged(settings)[-settings.publish.retention_dates :]
     published = rows + sum(int(partition.record["rows"]["recommendations"]) for partition in earlier)
+    published += alike * (1 + len(earlier))
     known = models.versions(settings.models)
-    ids = users + pc.count_distinct(night.ratings["movie_id"]).as_py()
-    model = atomic.size(known[-1].folder) if known else _ID * ids
-    return int(3 * model + _ROW * (rows + published) + _MARGIN)  # a training that is kept to go on with is two models
+    model = atomic.size(known[-1].folder) if known else _ID * (users + movies)
+    return int(
+        3 * model + _ROW * (rows + alike + published) + _MARGIN
+    )  # a training that is kept to go on with is two models
 
 
 def check(settings: Settings, night: Night) -> None:

@@ -41,8 +41,8 @@ def find_or_train(
 ) -> Model:
     """The model for these ratings and this recipe: found in the registry, or trained, judged and registered.
 
-    An accepted model becomes the champion unless that one is of a later date than this run, and so does a refused one with
-    `force`, the reason to use it all the same. Raises `TrainingDiverged`.
+    An accepted model becomes the champion unless that one is pinned or of a later date than this run, and so does a refused
+    one with `force`, the reason to use it all the same. Raises `TrainingDiverged`.
     """
     recipe = settings.recipe
     key = digest.of_values(night.training_digest, recipe.as_json(), settings.gate.of_model)
@@ -212,7 +212,7 @@ def _register(
 def _crown(model: Model, settings: Settings, run: Run) -> None:
     champion = models.champion(settings.models)
     late = champion is not None and champion.manifest["trained_through"] > _instant(run)  # a backfill's night
-    if model.manifest["status"] != "refused" and not late:
+    if model.manifest["status"] != "refused" and not late and models.pinned(settings.models) is None:
         models.promote(settings.models, model.version)
 
 

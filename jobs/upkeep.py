@@ -1,11 +1,14 @@
 """The commands that look after what recjob keeps and when it runs."""
 
+import difflib
+import json
 from typing import Any
 
 import click
 
 from jobs import exits
 from jobs.cli import WAIT, Answer, Job, config_of, settings_of
+from jobs.lookups import models
 
 
 @click.command(cls=Job)
@@ -43,6 +46,69 @@ def rollback(ctx: click.Context, to: str | None, wait: float) -> Answer:
     settings = settings_of(ctx)
     with state.held(settings, wait, "rollback"):
         done = publish.rollback(settings, to)
+    return done, show.facts(done)
+
+
+@click.command(cls=Job)
+@click.argument("run_id", required=False)
+@WAIT
+@click.pass_context
+def publish(ctx: click.Context, run_id: str | None, wait: float) -> Answer:
+    """Show readers what is staged, as `plan` and `score --no-publish` leave it: nothing is trained or scored.
+
+    RUN_ID, or the beginning of it, says whose lists to show for their date, by default those of the newest staged run; one that
+    was rolled back counts again, until a later night prunes it.
+    """
+    from jobs import nightly, show
+
+    done = nightly.release(settings_of(ctx), run_id or "", wait)
+    return done, show.run(done)
+
+
+@click.command(cls=Job)
+@WAIT
+@click.pass_context
+def prune(ctx: click.Context, wait: float) -> Answer:
+    """Remove dates, published files, models and reports that [publish] no longer keeps; a night does so itself."""
+    from jobs import prune as job
+    from jobs import show
+
+    done = job.by_hand(settings_of(ctx), wait)
+    return done, show.facts(done | {"removed": len(done["removed"])})
+
+
+@models.command("promote", cls=Job)
+@click.argument("version")
+@WAIT
+@click.pass_context
+def models_promote(ctx: click.Context, version: str, wait: float) -> Answer:
+    """Make VERSION the champion, until a night's own model is accepted; a pin is taken off."""
+    from jobs import registry, show
+
+    done = registry.promote(settings_of(ctx), version, pinned=False, wait=wait)
+    return done, show.facts(done)
+
+
+@models.command("pin", cls=Job)
+@click.argument("version")
+@WAIT
+@click.pass_context
+def models_pin(ctx: click.Context, version: str, wait: float) -> Answer:
+    """Make VERSION, or `champion`, the champion for good: nights score by it and train none, until `models unpin`."""
+    from jobs import registry, show
+
+    done = registry.promote(settings_of(ctx), version, pinned=True, wait=wait)
+    return done, show.facts(done)
+
+
+@models.command("unpin", cls=Job)
+@WAIT
+@click.pass_context
+def models_unpin(ctx: click.Context, wait: float) -> Answer:
+    """Let nights train again; the champion stays until one of their models is accepted."""
+    from jobs import registry, show
+
+    done = registry.unpin(settings_of(ctx), wait)
     return done, show.facts(done)
 
 
@@ -98,4 +164,18 @@ def completion(ctx: click.Context, shell: str) -> Answer:
     return {"shell": shell, "script": script}, script
 
 
-UPKEEP = (rollback, forget, schedule, doctor, completion)
+@click.command(cls=Job)
+@click.argument("command", nargs=-1, required=True)
+def schema(command: tuple[str, ...]) -> Answer:
+    """Print the JSON Schema of what COMMAND, or `error`, prints with --json."""
+    from jobs import documents
+
+    name = " ".join(command)
+    if name not in documents.DOCUMENTS:
+        near = difflib.get_close_matches(name, documents.DOCUMENTS, n=1)
+        raise click.BadParameter(f"{name!r} is no command" + (f"; did you mean {near[0]!r}?" if near else ""))
+    found = documents.schema(name)
+    return {"document": found}, json.dumps(found, indent=1)
+
+
+UPKEEP = (publish, rollback, prune, forget, schedule, doctor, completion, schema)

@@ -84,3 +84,15 @@ def user_status(user_id: pa.DataType) -> pa.Schema:
             pa.field("short_reason", pa.string()),  # null | catalogue_exhausted | opted_out
         ]
     )
+
+
+def similar_movies(movie_id: pa.DataType) -> pa.Schema:
+    """One row per candidate and rank, sorted by movie and rank, ranks 1..k without gaps."""
+    return pa.schema(
+        [
+            pa.field("movie_id", movie_id, nullable=False),
+            pa.field("rank", pa.int16(), nullable=False),  # 1 is most alike
+            pa.field("similar_movie_id", movie_id, nullable=False),
+            pa.field("similarity", pa.float32(), nullable=False),  # cosine of the model's vectors, rounded
+        ]
+    )

@@ -103,7 +103,7 @@ COMMENT ON COLUMN movies.release_date IS 'Of the release, where the source has i
 COMMENT ON COLUMN movies.available IS 'False: never recommended.';
 COMMENT ON COLUMN movies.n_ratings IS 'Ratings before the watermark of the newest date.';
 
-COMMENT ON TYPE published_run IS 'The runs of recommendations and user_status. Compares and joins as text does.';
+COMMENT ON TYPE published_run IS 'The runs of recommendations, user_status and similar_movies. Compares and joins as text does.';
 
 COMMENT ON TABLE recommendations IS 'Top-N per date and user. Unique on (as_of_date, user_id, rank) and (as_of_date, user_id, movie_id): verified before publishing, no index kept. Sorted by as_of_date, user_id, rank. Replaced per date, never appended.';
 COMMENT ON COLUMN recommendations.as_of_date IS 'Only ratings before the end of this date (in the configured time zone) were used.';
@@ -124,3 +124,11 @@ COMMENT ON COLUMN user_status.n_ratings IS 'Ratings before the watermark.';
 COMMENT ON COLUMN user_status.n_recommendations IS 'Length of the list.';
 COMMENT ON COLUMN user_status.short_reason IS 'Why the list is shorter than top_n: catalogue_exhausted (no unseen candidate left) | opted_out (rules.opt_out: no list). Otherwise null.';
 COMMENT ON COLUMN user_status.run_id IS 'See runs.';
+
+COMMENT ON TABLE similar_movies IS 'Per date and candidate movie: the candidates that its model takes for most like it. Sorted by as_of_date, movie_id, rank. Empty with publish.similar_movies = 0.';
+COMMENT ON COLUMN similar_movies.as_of_date IS 'See recommendations.';
+COMMENT ON COLUMN similar_movies.movie_id IS 'See movies.';
+COMMENT ON COLUMN similar_movies.rank IS '1 = most alike, without gaps.';
+COMMENT ON COLUMN similar_movies.similar_movie_id IS 'See movies. A candidate of that date, never movie_id itself.';
+COMMENT ON COLUMN similar_movies.similarity IS 'Cosine of the vectors that the model scores the two movies by, less their mean over the candidates: -1 to 1. Comparable within one date only. Rounded to 4 decimals after ranking.';
+COMMENT ON COLUMN similar_movies.run_id IS 'The run that made it; see runs.';

@@ -137,3 +137,12 @@ CREATE TABLE user_status (
   short_reason VARCHAR,
   run_id published_run NOT NULL
 );
+
+CREATE TABLE similar_movies (
+  as_of_date DATE NOT NULL,
+  movie_id $movie_id NOT NULL,
+  rank SMALLINT NOT NULL,
+  similar_movie_id $movie_id NOT NULL,
+  similarity FLOAT NOT NULL,
+  run_id published_run NOT NULL
+);

@@ -1,21 +1,53 @@
 """What the published file answers: any one SELECT, within limits, and the rows of one user."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from storage import warehouse
 from storage.errors import QueryRefused
 
 MEMORY = "1GiB"
 """The most that one SELECT may take."""
+_BATCH = 122_880
+"""Rows fetched at once: as many as DuckDB keeps together."""
 
 
 def select(
     connection: duckdb.DuckDBPyConnection, statement: str, max_rows: int, timeout: float
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of exactly one SELECT; raises `QueryRefused`."""
+    with _within(connection, statement, timeout):
+        cursor = connection.execute(statement)
+        columns = [column[0] for column in cursor.description or []]
+        rows = cursor.fetchmany(max_rows + 1)
+    _limit(len(rows), max_rows)
+    return columns, rows
+
+
+def table(connection: duckdb.DuckDBPyConnection, statement: str, max_rows: int, timeout: float) -> pa.Table:
+    """The answer of exactly one SELECT with the types it has in DuckDB; raises `QueryRefused`."""
+    with _within(connection, statement, timeout):
+        reader, batches, count = connection.sql(statement).to_arrow_reader(_BATCH), [], 0
+        for batch in reader:
+            batches.append(batch)
+            count += batch.num_rows
+            _limit(count, max_rows)
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _limit(rows: int, most: int) -> None:
+    if rows > most:
+        raise QueryRefused(f"the result has more than {most:,} rows", hint="--max-rows N, or a LIMIT")
+
+
+@contextmanager
+def _within(connection: duckdb.DuckDBPyConnection, statement: str, timeout: float) -> Iterator[None]:
+    """Let exactly one SELECT be answered within `timeout` seconds; raises `QueryRefused`."""
     try:
         parsed = connection.extract_statements(statement)
     except duckdb.Error as error:
@@ -25,9 +57,7 @@ def select(
     alarm = threading.Timer(timeout, connection.interrupt)
     alarm.start()
     try:
-        cursor = connection.execute(statement)
-        columns = [column[0] for column in cursor.description or []]
-        rows = cursor.fetchmany(max_rows + 1)
+        yield
     except duckdb.InterruptException as error:
         raise QueryRefused(f"the query took longer than {timeout:g} s", hint="--timeout SECONDS") from error
     except duckdb.Error as error:
@@ -38,9 +68,6 @@ def select(
         ) from error
     finally:
         alarm.cancel()
-    if len(rows) > max_rows:
-        raise QueryRefused(f"the result has more than {max_rows:,} rows", hint="--max-rows N, or a LIMIT")
-    return columns, rows
 
 
 def of_user(connection: duckdb.DuckDBPyConnection, query: str, user: str) -> list[dict[str, Any]]:

@@ -157,9 +157,18 @@ def amend(root: Path, version: str, **facts: Any) -> Model:
     return load(root, version)
 
 
-def promote(root: Path, version: str) -> None:
-    """Make a version the champion."""
-    atomic.write_json(root / "champion.json", {"version": load(root, version).version})
+def promote(root: Path, version: str, *, pinned: bool = False) -> None:
+    """Make a version the champion; `pinned`: until another is promoted by hand."""
+    pin = {"pinned": True} if pinned else {}
+    atomic.write_json(root / "champion.json", {"version": load(root, version).version} | pin)
+
+
+def pinned(root: Path) -> Model | None:
+    """The champion, if it is pinned."""
+    crowned = champion(root)
+    if crowned is None or not json.loads((root / "champion.json").read_text(encoding="utf-8")).get("pinned"):
+        return None
+    return crowned
 
 
 def prune(root: Path, keep: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Finished outputs by date: staged whole or not at all, and the record from which the published file is built.
 
-`<root>/as_of=2026-11-23/run=<id>/{recommendations,user_status,movies}.parquet` and `run.json`. A table that was rewritten
-without somebody is `<table>-<hex>.parquet`; which files count, `run.json` says.
+`<root>/as_of=2026-11-23/run=<id>/{recommendations,user_status,movies}.parquet`, `similar_movies.parquet` where they are wanted,
+and `run.json`. A table that was rewritten without somebody is `<table>-<hex>.parquet`; which files count, `run.json` says.
 """
 
 import json
@@ -38,6 +38,10 @@ class RunPartition:
         """The Parquet file of one of its tables."""
         rewritten = (name for name in self.record.get("files", {}) if name.startswith(f"{table}-"))
         return self.folder / next(rewritten, f"{table}.parquet")
+
+    def has(self, table: str) -> bool:
+        """Whether it has such a table: similar_movies may be missing."""
+        return self.path(table).name in self.record.get("files", {})
 
 
 def stage(

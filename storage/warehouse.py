@@ -184,7 +184,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
             connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming')
             connection.unregister("incoming")
     for partition in partitions:
-        for table in ("recommendations", "user_status"):
+        for table in filter(partition.has, ("recommendations", "user_status", "similar_movies")):
             connection.execute(
                 f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::published_run AS run_id, * "
                 "FROM read_parquet(?, hive_partitioning = false)",

@@ -72,6 +72,17 @@ def test_each_damage_is_found_at_its_place(tmp_path: Path) -> None:
     assert all(one["hint"] for one in found["findings"] if one["state"] == "bad")
 
 
+def test_a_hook_that_cannot_be_started_and_a_metrics_file_that_cannot_be_written_are_found_beforehand(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    told = {"hooks__on_failure": ("no-such-program", "secret"), "hooks__on_success": ("true",)}
+    settings = world_in(tmp_path / "state", publish__metrics_file=str(tmp_path / "file" / "recjob.prom"), **told)
+    found = states(settings)
+    assert (found["hooks"], found["metrics"]) == ("warn", "bad")
+    assert "secret" not in str(doctor.examine(settings))
+
+
 def test_the_command_exits_7_where_something_is_bad(recjob: Recjob, settings: Settings) -> None:
     assert recjob("doctor", "--json").returncode == 0
     done = recjob("doctor", "--json", RECJOB_SCHEDULE_CRON="0 0 30 2 *")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import LAST, small_world, world_in
 
-from jobs import query
+from jobs import query, show
 from jobs.explain import explain
 from jobs.nightly import nightly
 from jobs.settings import Settings
@@ -49,12 +49,15 @@ def test_a_rated_movie_is_told_with_its_rating_and_near_ones_are_rated(night: Se
     assert -1 <= other["cosine"] <= 1
     rated = explain(night, "1", str(other["movie_id"]))["movies"][0]
     assert (rated["why"], rated["rating"], rated["rank"]) == ("rated", other["rating"], None)
+    assert "is not listed: it has been rated" in show.explanation(explain(night, "1", str(other["movie_id"])))
 
 
 def test_a_movie_far_back_has_its_rank_and_one_that_is_no_candidate_a_reason(tmp_path: Path, night: Settings) -> None:
     told = explain(night, "1", limit=1000)["movies"]
     last = explain(night, "1", str(told[-1]["movie_id"]))["movies"][0]
     assert (last["why"], last["rank"], last["of"]) == ("rank", len(told), len(told))
+    sentence = f"is not listed: it is number {len(told)} of {len(told)}, and lists end before."
+    assert sentence in show.explanation(explain(night, "1", str(told[-1]["movie_id"])))
     strict = world_in(tmp_path / "state", candidates__min_ratings=20)
     nightly(strict, LAST)
     ratings = Counter(small_world().ratings["movie_id"].to_pylist())

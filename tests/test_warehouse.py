@@ -58,6 +58,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "lists_without_status": {"status": STATUS[:1]},
     "unknown_movies": {"movies": catalogue([10])},
     "unusable_values": {"lists": [(1, 1, 10, 0.9, float("nan"), "model"), *GOOD[1:]]},
+    "similar_movies": {"alike": [(10, 1, 10, 0.9)]},
 }
 BROKEN_OTHERWISE = [
     ("rank_gaps", {"lists": [(1, 1, 10, 0.9, 4.5, "model"), (1, 1, 11, 0.9, 4.0, "model"), *GOOD[2:]]}),
@@ -81,6 +82,15 @@ BROKEN_OTHERWISE = [
     (
         "rank_against_score",
         {"lists": [(1, 1, 10, 0.5, 4, "model"), (1, 2, 12, 0.1, 4, "pinned"), (1, 3, 11, 0.8, 4, "model"), *GOOD[2:]]},
+    ),
+    ("similar_movies", {"alike": [(10, 1, 12, 0.9)]}),  # not in the catalogue
+    ("similar_movies", {"alike": [(10, 2, 11, 0.9)]}),
+    ("similar_movies", {"alike": [(10, 1, 11, float("nan"))]}),
+    ("similar_movies", {"alike": [(10, 1, 11, 0.9), (10, 2, 11, 0.8)]}),
+    ("similar_movies", {"alike": [(11, 1, 10, 0.9), (10, 1, 11, 0.9)]}),
+    (
+        "similar_movies",
+        {"alike": [(10, 1, 11, 0.8), (10, 2, 12, 0.9)], "movies": catalogue([10, 11, 12])},
     ),
 ]
 
@@ -506,3 +516,16 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_file_and_needs_no_hand(
         publish(tmp_path, f"r{turn}99", [staged(tmp_path, f"r{turn}99")])
         assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [(f"r{turn}99",)]
         assert {path.suffix for path in (tmp_path / "published").iterdir()} == {".duckdb"}
+
+
+def test_similar_movies_are_published_by_date_where_a_run_has_them(tmp_path: Path) -> None:
+    older = staged(tmp_path, "r1", YESTERDAY)
+    publish(tmp_path, "r2", [older, staged(tmp_path, "r2", alike=[(10, 1, 11, 0.5), (11, 1, 10, 0.5)])])
+    assert ask(
+        tmp_path, "SELECT movie_id, title, similar_title, run_id::TEXT FROM current_similar_movies ORDER BY ALL"
+    ) == [
+        (10, "Movie 10", "Movie 11", "r2"),
+        (11, "Movie 11", "Movie 10", "r2"),
+    ]
+    publish(tmp_path, "r3", [older])
+    assert ask(tmp_path, "SELECT count(*) FROM similar_movies") == [(0,)]

@@ -52,6 +52,7 @@ def staged(
     lists: Sequence[Row] = GOOD,
     status: Sequence[Row] = STATUS,
     movies: pa.Table | None = None,
+    alike: Sequence[Row] = (),
 ) -> RunPartition:
     """Stage a partition in one batch; ids are text where those of the lists are."""
     ids = pa.string() if isinstance(lists[0][0], str) else WHOLE
@@ -59,6 +60,10 @@ def staged(
         {"recommendations": batch("recommendations", lists, ids), "user_status": batch("user_status", status, ids)}
     ]
     tables = {"movies": catalogue([10, 11]) if movies is None else movies}
+    if alike:
+        shape = schema.similar_movies(ids)
+        rows = [dict(zip(shape.names, row, strict=True)) for row in alike]
+        tables["similar_movies"] = pa.Table.from_pylist(rows, shape)
     return runs.stage(root / "runs", day, run_id, parts, schemas(ids), tables, {})
 
 
