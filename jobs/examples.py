@@ -104,7 +104,7 @@ EXAMPLES: dict[str, str] = {
     "recjob query": """
         recjob query "SELECT * FROM freshness"
         recjob query -f top.sql --format csv --timeout 10
-        recjob query -f all.sql --format parquet --to all.parquet --max-rows 10000000
+        recjob query -f top.sql --format parquet --to top.parquet --max-rows 10000000
         echo "SELECT count(*) AS n FROM movies" | recjob query -f -
     """,
     "recjob report": """
