@@ -115,7 +115,7 @@ EXAMPLES: dict[str, str] = {
         recjob config show --origin             # from a flag, the environment, the file, or a default?
     """,
     "recjob publish": """
-        recjob plan && recjob publish           # look first
+        recjob publish                          # what `recjob plan` has staged
         recjob publish 20261124T033             # these lists for their date
     """,
     "recjob prune": """
