@@ -202,7 +202,7 @@ def _build(kind: Any, values: Mapping[str, Any], origin: Mapping[str, str], pref
     return kind(**arguments)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "input.max_rejected": (0, 1),
     "input.min_share": (0, 1),
     "input.max_age_days": (0, 36_500),
@@ -253,7 +253,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _check_ranges(settings: Settings) -> None:
     values = dict(_flatten(settings))
-    for key, (low, high) in _RANGES.items():
+    for key, (low, high) in RANGES.items():
         if values[key] is not None and not low <= values[key] <= high:
             found = settings.origin.get(key, "default")
             raise InvalidSettings(

@@ -41,7 +41,7 @@ genre_cap = 0                  # most movies of one genre in the first 10 places
 [score]
 top_n = 50                     # movies per user
 
-[gate]                         # lists beyond these limits are not published (docs/operations.md): exit 4
+[gate]                         # lists beyond these limits are not published (docs/gate.md): exit 4
 max_churn = 0.95               # share of the published lists that may change in a night
 max_same_list = 0.5            # share of users who may have one and the same list
 

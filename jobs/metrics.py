@@ -40,7 +40,7 @@ def text(settings: Settings, run: dict[str, Any]) -> bytes:
     gauge("run_info", "The newest run.", {tuple(str(run.get(name) or "") for name in facts): 1}, facts)
     gauge(
         "run_exit_code",
-        "0 where it did its work; docs/operations.md says what others mean.",
+        "0 where it did its work; recjob --help says what others mean.",
         {(): run.get("exit_code")},
     )
     gauge("run_finished_timestamp_seconds", "When it ended.", {(): _seconds(run.get("finished_at"))})

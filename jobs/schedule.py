@@ -144,13 +144,16 @@ def missed(settings: Settings, now: datetime) -> list[date]:
     }
     if not handled:
         return []
-    cursor = datetime.combine(max(handled), datetime.min.time(), ZoneInfo(settings.timezone))
+    zone = ZoneInfo(settings.timezone)
+    cursor = datetime.combine(max(handled), datetime.min.time(), zone)
     due: set[date] = set()
     for _ in range(3660):
-        cursor = scheduler.next_times(settings.schedule.cron, settings.schedule.timezone, 1, after=cursor)[0]
-        if cursor > now:
+        fired = scheduler.next_times(settings.schedule.cron, settings.schedule.timezone, 1, after=cursor)[0]
+        if fired > now:
             break
-        due.add(as_of(settings, cursor))
+        due.add(as_of(settings, fired))
+        following = fired.astimezone(zone).date() + timedelta(days=1)  # all fire times of a day are for one date
+        cursor = datetime.combine(following, datetime.min.time(), zone) - timedelta(microseconds=1)
     dates = sorted(day for day in due if day > max(handled))
     made_up = {"all": dates, "latest": dates[-1:], "none": []}[settings.schedule.catch_up]
     for day in dates[: len(dates) - len(made_up)]:

@@ -13,11 +13,17 @@ class Columns:
     """What the columns of your own files are called."""
 
     user_id: str = "user_id"
+    """Of ratings and users: whole numbers or text."""
     movie_id: str = "movie_id"
+    """Of ratings and movies: whole numbers or text."""
     rating: str = "rating"
+    """Numbers, on any scale."""
     rated_at: str = "rated_at"
+    """A timestamp, or a number since 1970."""
     title: str = "title"
+    """Of movies: text."""
     genres: str = "genres"
+    """Of movies: a list of texts, or one text with | between them."""
     ingested_at: str = ""
     """When a rating reached you, for --known-at; empty: nothing says so."""
 
@@ -191,7 +197,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Programs that are told how a run ended (docs/operations.md): lists of arguments, no shell; the run is in RECJOB_RUN_*."""
+    """Programs that are told how a run ended (docs/howto/watch.md): lists of arguments, no shell; RECJOB_RUN_* has the run."""
 
     on_success: tuple[str, ...] = ()
     """After a run with exit code 0."""

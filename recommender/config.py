@@ -19,6 +19,7 @@ class ModelConfig:
     movie_key: Literal["movie_id", "title"] = "movie_id"
     """What a movie is known by. Titles are not unique; `title` is the article's choice, kept to reproduce it."""
     embedding_dimension: int = 32
+    """Width of the embeddings of users and movies, of a model that has such."""
     hidden_units: tuple[int, ...] = (256, 64)
     """Widths of the ReLU layers between the embeddings and the predicted rating."""
     l2: float = 0.0
@@ -58,6 +59,7 @@ class TrainConfig:
     """How a model is fitted."""
 
     optimizer: Literal["adagrad", "adam"] = "adagrad"
+    """How the weights are moved."""
     learning_rate: float = 0.1
     """With `steps_per_epoch`, that of a pass of one batch; it falls with the fifth root of the batches in a pass."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -72,6 +74,7 @@ class TrainConfig:
     patience: int = 0
     """Stop after this many epochs without a better holdout RMSE, and keep the best one; 0 runs all epochs."""
     seed: int = 42
+    """Of the first weights and of the order of the ratings."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ COMMENT ON COLUMN runs.seed IS 'Seed of the training.';
 COMMENT ON COLUMN runs.recjob_version IS 'The recjob that ran.';
 COMMENT ON COLUMN runs.device IS 'cpu or the name of the GPU.';
 COMMENT ON COLUMN runs.peak_rss_mb IS 'Most memory the process held, MB.';
-COMMENT ON COLUMN runs.exit_code IS 'See docs/operations.md.';
+COMMENT ON COLUMN runs.exit_code IS 'What recjob --help says of it.';
 COMMENT ON COLUMN runs.error_kind IS 'The stable name of what went wrong, e.g. E_INPUT.';
 COMMENT ON COLUMN runs.error_message IS 'What went wrong.';
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def parsed(line: str) -> tuple[str, ...]:
     """The path of the command that a line calls, once click has taken its arguments; raises `click.UsageError`."""
     _, _, call = line.partition("recjob ")
     words = shlex.split(call.split(')"  ')[0], comments=True)
-    words = list(itertools.takewhile(lambda word: word not in {">", ">>", "2>>", "&&", "||"}, words))
+    words = list(itertools.takewhile(lambda word: not re.match(r"\d?>|\||&&", word), words))
     command, context, path = group, click.Context(group, info_name="recjob"), ()
     while isinstance(command, click.Group):
         name, command, words = command.resolve_command(context, words)

@@ -1,47 +1,150 @@
-"""What the documents say, done: every SQL block runs, every command exists, every exit code is in the table."""
+"""What the documents say, done: every block runs and prints what they say, every command exists, the site builds."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import documents
 import duckdb
 import pytest
-from conftest import LAST, world_in
+from conftest import LAST, real_data, world_in
+from test_cli import parsed
 
-from jobs import exits
+from jobs import configuration
 from jobs.commands import recjob
 from jobs.nightly import nightly
 
-ROOT = Path(__file__).resolve().parents[1]
-SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
+ROOT = documents.ROOT
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from datetime import timedelta
-
     settings = world_in(tmp_path_factory.mktemp("docs") / "state")
     for days in (1, 0):
         nightly(settings, LAST - timedelta(days=days))
     return settings.database
 
 
-def blocks() -> list[str]:
-    return [block for name in ("README.md", "docs/sql.md") for block in SQL.findall((ROOT / name).read_text())]
+def queries() -> list[str]:
+    """The queries of the documents, as they are asked of the small world."""
+    bodies = [block.body for block in all_blocks("sql") if block.reason is None]
+    return [body.replace("= 42", "= 7").replace("1998-04-21", str(LAST)) for body in bodies]
+
+
+def all_blocks(*kinds: str) -> list[documents.Block]:
+    return [block for name in documents.documents() for block in documents.blocks(name) if block.kind in kinds]
 
 
 @pytest.mark.faults("B6.10")
 def test_every_query_in_the_documents_runs(published: Path) -> None:
-    assert len(blocks()) >= 15
-    answered = 0
+    assert len(queries()) >= 15
     with duckdb.connect(str(published), read_only=True) as connection:
-        for block in blocks():
-            answered += len(connection.execute(block.replace("= 42", "= 7")).fetchall()) > 0
-    assert answered >= len(blocks()) - 2  # nobody has a short list here, and no night was refused
+        answered = sum(len(connection.execute(query).fetchall()) > 0 for query in queries())
+    assert answered >= len(queries()) - 2  # nobody has a short list here, and no night was refused
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.faults("B6.10")
+def test_what_the_documents_say_is_what_is_printed(tmp_path: Path) -> None:
+    wrong = [
+        f"{block.document}:{block.line}\n{block.printed}"
+        for block, said in documents.followed(tmp_path, real_data("ml-100k.zip").parent)
+        if said is not None and not documents.same(said, block.printed or "")
+    ]
+    assert wrong == [], "python tests/documents.py writes what is printed into the documents"
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    for block in all_blocks("sh", "sql", "python", "console"):
+        assert block.reason or block.document in documents.FOLDERS, f"{block.document}:{block.line}"
+        assert "recjob" in block.body or block.kind != "sh" or not block.printed or block.reason, block
+    fences = re.compile(r"^```(?!text|sh|sql|python|toml|console|\{)(\S+)", re.MULTILINE)
+    for name in documents.documents():
+        assert fences.findall((ROOT / name).read_text()) == [], name
+
+
+def test_every_call_of_recjob_in_the_documents_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls = [
+        (block, line)
+        for block in all_blocks("sh")
+        for line in re.split(r"\n(?=\S)|&& (?=recjob)", block.body.replace("\\\n", ""))
+        if re.match(r"(\S+/)?recjob ", line)
+    ]
+    assert len(calls) > 30
+    for block, line in calls:
+        assert parsed(line), f"{block.document}:{block.line}"
+
+
+def test_every_setting_in_the_documents_exists(tmp_path: Path) -> None:
+    found = [block.body for block in all_blocks("toml")]
+    assert len(found) > 3
+    for number, body in enumerate(found):
+        tomllib.loads(body)
+        file = tmp_path / f"{number}.toml"
+        file.write_text(body)
+        configuration.load(file, {})
+
+
+def test_outputs_are_compared_but_for_what_is_new_each_time() -> None:
+    run = "run  20261125T153052614Z-c694a7  1998-04-21  {}  4.24\n"
+    other = "run         20261126T010203004Z-aaaaaa  1998-04-21  {}  4.25\n"
+    assert documents.same(run.format("model"), other.format("model"))
+    assert not documents.same(run.format("model"), other.format("cold_user"))
+    assert not documents.same("rank 4.24\n", "rank 4.74\n")
+    assert not documents.same("rows 940\n", "rows 943\n")
+    assert not documents.same("as of 1998-04-21\n", "as of 1998-04-22\n")
+    assert documents.same("check    done      2.014  99464  176\n", "check done 1.1 99464 215\n")
+    listed = "20261125T153052614Z-c694a7  1998-04-21  published  manual   19980421-c7c879bd      940  {}\n"
+    assert documents.same(listed.format(983), listed.format(977))
+    assert documents.same("a\n...\nd\n", "a\nb\nc\nd\n")
+    assert not documents.same("a\n...\nd\n", "a\nb\nc\n")
+    assert not documents.same("a\n", "a\nb\n")
+    assert documents.shortened("x\n...\ny\n", "a\nb\nc\nd\n") == "a\n...\nd\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built with every warning an error: links to pages and headings that are not there, pages out of reach."""
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(target / "doctrees"), "docs"]
+    done = subprocess.run([*command, str(target / "html")], cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    return target / "html"
+
+
+def test_the_reference_has_every_command_setting_table_and_code(site: Path) -> None:
+    def page(name: str) -> str:
+        return re.sub(r"<[^>]+>", "", (site / "reference" / f"{name}.html").read_text())
+
+    assert all(f"recjob {name}" in page("commands") for name in recjob.commands)
+    assert all(key.rpartition(".")[2] in page("settings") for key in configuration.known_keys())
+    assert "Movies per user, 1 to 1000." in page("settings")
+    assert "The newest published date, with titles. Most users only need this." in page("tables")
+    assert "another run holds the lock" in page("exit-codes")
+    assert "E_INPUT_UNLIKELY" in page("exit-codes")
+    assert "model.registered" in page("log-events")
+
+
+def test_every_setting_has_a_meaning() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    import generated
+
+    rows: list[Any] = [line for line in generated.settings().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(configuration.known_keys())
+    assert [row for row in rows if row.rstrip(" |").endswith("`")] == []
+
+
+def test_pages_ask_the_network_for_nothing(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//", page.read_text()) == [], page
 
 
 OLDER = "1.5.6"
@@ -71,7 +174,7 @@ def test_duckdb_1_5_answers_every_query_in_the_documents_alike(published: Path, 
         pytest.skip(f"DUCKDB {OLDER} WAS NOT TRIED, as pip could not install it: {installed.stderr.strip()[-200:]}")
 
     def ask(**environ: str) -> list[Any]:
-        asked = json.dumps([block.replace("= 42", "= 7") for block in blocks()])
+        asked = json.dumps(queries())
         child = [sys.executable, "-c", ASK, str(published)]
         done = subprocess.run(child, input=asked, env=os.environ | environ, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -87,9 +190,3 @@ def test_every_command_in_the_readme_exists() -> None:
     named = set(re.findall(r"(?:[`/]|^)recjob ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert named - set(recjob.commands) == set()
     assert set(recjob.commands) - named == set()
-
-
-def test_the_exit_codes_are_documented() -> None:
-    table = (ROOT / "docs" / "operations.md").read_text()
-    for code in {*exits.CODES.values(), exits.STALE, exits.PARTIAL}:
-        assert f"| {code} |" in table

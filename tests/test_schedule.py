@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,13 @@ def test_a_scheduler_that_was_down_for_three_days_runs_their_nights_in_order(
     pretend(nights, f"import sys; open({str(ran)!r}, 'a').write(sys.argv[3] + ' ')")
     nights.catch_up(datetime(2026, 3, 9, 12, tzinfo=UTC))
     assert ran.read_text().split() == ["2026-03-06", "2026-03-07", "2026-03-08"]
+
+
+@pytest.mark.parametrize("cron", ["* * * * *", "0 0,12 * * *"])
+def test_of_a_day_with_many_fire_times_one_is_made_up_for(settings: Settings, cron: str) -> None:
+    journal(settings, date(2026, 2, 27), "published")  # by the minute there are 13,000 of them
+    found = schedule.missed(planned(settings, cron=cron, catch_up="all"), datetime(2026, 3, 9, tzinfo=UTC))
+    assert found == [date(2026, 2, 28) + timedelta(days=n) for n in range(9)]
 
 
 def test_nothing_is_missed_before_the_first_night_or_the_hour(settings: Settings) -> None:

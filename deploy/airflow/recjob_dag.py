@@ -36,7 +36,7 @@ def recjob() -> None:
         if code in AGAIN:
             raise RuntimeError(f"recjob exited {code}: trying again")
         if code:
-            raise AirflowFailException(f"recjob exited {code}: docs/operations.md says what it means")
+            raise AirflowFailException(f"recjob exited {code}: recjob --help says what it means")
 
     nightly()
 
