@@ -104,6 +104,9 @@ def test_outputs_are_compared_but_for_what_is_new_each_time() -> None:
     assert documents.same("check    done      2.014  99464  176\n", "check done 1.1 99464 215\n")
     listed = "20261125T153052614Z-c694a7  1998-04-21  published  manual   19980421-c7c879bd      940  {}\n"
     assert documents.same(listed.format(983), listed.format(977))
+    table = "rank  title\n   1  {}\n   2  {}\n   3  c\n   4  d\n"
+    assert documents.same(table.format("a", "b"), table.format("b", "a"))
+    assert not documents.same(table.format("a", "b"), table.format("b", "a").replace("c", "e"))
     assert documents.same("a\n...\nd\n", "a\nb\nc\nd\n")
     assert not documents.same("a\n...\nd\n", "a\nb\nc\n")
     assert not documents.same("a\n", "a\nb\n")
