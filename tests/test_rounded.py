@@ -37,6 +37,7 @@ def as_model(users: Vectors, movies: Vectors) -> Any:
     tables = [tf.constant(np.vstack([np.zeros_like(part[:1]), part])) for part in (users, movies)]
     return SimpleNamespace(
         factored=True,
+        spread=0.0,
         encode_users=lambda rows: tf.gather(tables[0], rows),
         encode_movies=lambda rows: tf.gather(tables[1], rows),
         score_grid=lambda left, right: tf.matmul(left, right, transpose_b=True),
