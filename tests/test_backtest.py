@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from conftest import document, small_world, world_in
 
-from jobs import backtest, ingest, inputs, show
+from jobs import backtest, ingest, inputs, show_experiments
 from jobs import run as journals
 from jobs.backtest import BESIDE, FIGURES, Replay
 from jobs.configuration import InvalidSettings
@@ -151,7 +151,7 @@ def test_the_document_has_every_figure_of_every_night(settings: Settings, tmp_pa
     rows = sum(night["ratings"] for night in done["nights"])
     assert done["means"][DAILY]["rmse"] == pytest.approx((squared / rows) ** 0.5)
     assert (tmp_path / "nights.png").read_bytes().startswith(b"\x89PNG")
-    told = show.backtest(done)
+    told = show_experiments.backtest(done)
     assert f"{done['means'][DAILY]['ndcg@10']:.4f}" in told
     assert f"means over {done['user_nights']:,} user-nights" in told
 
@@ -167,10 +167,10 @@ def test_a_night_without_ratings_or_users_to_measure_is_told_and_left_out_of_the
     assert (stranger["ndcg@10"], stranger["coverage@10"]) == (None, None)
     assert stranger["rmse"] > 0
     assert (done["measured"], done["user_nights"], done["trainings"]) == (1, 1, 2)
-    assert "2026-03-02" in show.backtest(done)
+    assert "2026-03-02" in show_experiments.backtest(done)
     alone = backtest.backtest(settings, Replay("basic", date(2026, 3, 3), date(2026, 3, 3)))
     assert (alone["means"][DAILY]["ndcg@10"], alone["differences"]) == (None, [])
-    assert "nobody could be measured" in show.backtest(alone)
+    assert "nobody could be measured" in show_experiments.backtest(alone)
 
 
 def test_the_same_seed_gives_the_same_figures(settings: Settings) -> None:
