@@ -404,7 +404,7 @@ def test_stars_of_any_number_become_float32(tmp_path: Path, kind: pa.DataType) -
 @pytest.mark.parametrize(
     ("column", "array", "found"),
     [
-        ("user_id", pa.array([1, 2**64 - 1], pa.uint64()), "18446744073709551615 not in range"),
+        ("user_id", pa.array([1, 2**64 - 1], pa.uint64()), "is a whole number beyond 63 bits"),
         ("user_id", pa.array([1.5, 2.0]), "is double, expected whole numbers, or text"),
         ("user_id", pa.array([b"\xff", b"a"]).cast(pa.string(), safe=False), "UTF8"),
         ("movie_id", pa.array([True, False]), "is bool"),
