@@ -170,10 +170,10 @@ def _recorded(settings: Settings, run: Run, options: Options) -> Iterator[Journa
     }
     crashed = journals.mark_crashed(settings.journal)
     journal = Journal.start(settings.journal, run, **facts)
-    for run_id in crashed:
-        logger.warning("run.crashed", extra={"crashed": run_id})
-    logger.info("run.start", extra={"as_of": str(run.as_of), "watermark": run.watermark.isoformat()})
     try:
+        for run_id in crashed:
+            logger.warning("run.crashed", extra={"crashed": run_id})
+        logger.info("run.start", extra={"as_of": str(run.as_of), "watermark": run.watermark.isoformat()})
         with signals.told():
             yield journal
     except (StorageError, RecommenderError) as error:
