@@ -18,7 +18,7 @@ from recommender import history, score, similar, spread
 from recommender.candidates import Candidates
 from recommender.ready import Ready
 from recommender.rules import SOURCES, Arrangement, Places
-from storage import models
+from storage import models, runs
 from storage.errors import NotFound
 from storage.models import Model
 
@@ -54,15 +54,11 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
 
 
 def _newest(settings: Settings) -> tuple[date, dict[str, Any]]:
-    staged = {partition.run_id: partition for partition in publish.staged(settings)}
     shown = publish.visible(settings)
     if not shown:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D")
     day = max(shown)
-    partition = staged.get(shown[day]["run_id"])
-    if partition is None:
-        raise NotFound(f"the lists of {day} are published, but their run is gone", hint="score the date again")
-    return date.fromisoformat(day), partition.record
+    return date.fromisoformat(day), runs.find(settings.runs, shown[day]["run_id"]).record
 
 
 def _model(settings: Settings, record: dict[str, Any]) -> Model:

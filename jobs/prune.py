@@ -1,11 +1,15 @@
 """Remove what the settings no longer keep: dates, published files, models, reports. Readers keep what they hold."""
 
 import logging
+from collections.abc import Collection, Iterator
+from datetime import date
 from typing import Any
 
 from jobs import publish, state
 from jobs.settings import Settings
 from storage import atomic, models, runs, warehouse
+from storage.errors import CorruptState
+from storage.runs import RunPartition
 
 logger = logging.getLogger(__name__)
 
@@ -13,8 +17,9 @@ logger = logging.getLogger(__name__)
 def prune(settings: Settings) -> list[str]:
     """Remove it; returns names. Call it only while holding the lock."""
     kept = settings.publish
-    removed = runs.prune(settings.runs, keep=publish.staged(settings)[-kept.retention_dates :])
-    removed += [path.name for path in warehouse.prune(settings.published, settings.database, kept.keep_files)]
+    removed = [path.name for path in warehouse.prune(settings.published, settings.database, kept.keep_files)]
+    staged = publish.staged(settings)[-kept.retention_dates :]
+    removed += runs.prune(settings.runs, keep=[*staged, *_published(settings, {one.as_of for one in staged})])
     removed += models.prune(settings.models, kept.keep_models)
     for path in sorted(settings.pages.glob("2*.html"))[: -kept.keep_reports or None]:
         atomic.remove(path)
@@ -22,6 +27,17 @@ def prune(settings: Settings) -> list[str]:
     if removed:
         logger.info("pruned", extra={"removed": len(removed)})
     return removed
+
+
+def _published(settings: Settings, days: Collection[date]) -> Iterator[RunPartition]:
+    """What files that are kept show of these days, though it was scored anew since: after a rollback `explain` asks for it."""
+    shown: set[str] = set()
+    for path in warehouse.versions(settings.published):
+        try:
+            shown |= {run["run_id"] for run in publish.shown_by(path).values()}
+        except CorruptState as error:
+            logger.warning("published.damaged", extra={"why": str(error)})
+    yield from (one for one in runs.every(settings.runs) if one.run_id in shown and one.as_of in days)
 
 
 def by_hand(settings: Settings, wait: float = 0.0) -> dict[str, Any]:

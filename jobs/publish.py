@@ -70,7 +70,7 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
         before = visible(settings)
     except CorruptState:  # a damaged file is a reason to go back
         before = {}
-    after = _shown_by(target)
+    after = shown_by(target)
     left = warehouse.run_id_of(now)
     taken = {left, *(shown["run_id"] for shown in before.values())} - {shown["run_id"] for shown in after.values()}
     for run_id in taken:  # before the flip: killed in between, the next rollback goes no further back than this one
@@ -145,10 +145,11 @@ def take_up(settings: Settings, partition: RunPartition) -> None:
 
 def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     """The runs whose lists readers see now, by as-of date."""
-    return {} if warehouse.current(settings.database) is None else _shown_by(settings.database)
+    return {} if warehouse.current(settings.database) is None else shown_by(settings.database)
 
 
-def _shown_by(path: Path) -> dict[str, dict[str, Any]]:
+def shown_by(path: Path) -> dict[str, dict[str, Any]]:
+    """The runs whose lists a published file holds, by as-of date; raises `CorruptState`."""
     with warehouse.reader(path) as connection:
         found = connection.execute(warehouse.sql("queries/visible_runs.sql")).fetchall()
     names = ("run_id", "input_digest", "published_at", "model_version")

@@ -74,7 +74,7 @@ def injected(fault: str, call: Call, log: Path = Path("/dev/null")) -> list[str]
 
 
 def met(log: Path) -> bool:
-    """Whether the call came: which thread of DuckDB writes is chance, and calls are counted by thread."""
+    """Whether the call came: calls are counted by thread, and of several threads of DuckDB any may write."""
     return "(INJECTED)" in log.read_text()
 
 

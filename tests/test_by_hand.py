@@ -14,7 +14,7 @@ from jobs import run as journals
 from jobs.nightly import Options
 from jobs.settings import Settings
 from recommender.errors import GateRefused
-from storage import models
+from storage import models, runs
 from storage.errors import NotFound, QueryRefused
 
 EVE = LAST - timedelta(days=1)
@@ -93,6 +93,11 @@ def test_pruning_by_hand_removes_what_is_no_longer_kept_and_an_answer_is_saved_w
     assert len(done["removed"]) == 1
     assert done["freed_bytes"] > 0
     assert pruning.by_hand(fewer)["removed"] == []
+    anew = nightly.nightly(settings, LAST, Options(until="stage", force="again"))
+    assert pruning.by_hand(fewer)["removed"] == [], "what readers see is kept beside what is staged since"
+    assert {one.run_id for one in runs.every(settings.runs)} == {anew["run_id"], *shown(settings).values()} - {
+        shown(settings)[str(EVE)]
+    }
     target = tmp_path / "answer.parquet"
     statement = (
         "SELECT as_of_date, rank, genres FROM current_recommendations JOIN user_status USING (as_of_date, user_id)"

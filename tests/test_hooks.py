@@ -51,9 +51,9 @@ def test_each_end_of_a_run_calls_its_own_hook(recjob: Recjob, tmp_path: Path) ->
 
 @pytest.mark.faults("B5.8")
 def test_shell_code_in_the_data_of_a_run_is_data(recjob: Recjob, tmp_path: Path) -> None:
-    code = "$(touch x); touch x `touch x` | touch x"
-    (tmp_path / "own.csv").write_text(f"user_id,movie_id,rating,rated_at\n1,{code},3,2026-03-02,too many\n")
-    done = recjob("check", "--date", str(LAST), *configured(tmp_path), RECJOB_INPUT_RATINGS="own.csv")
+    code = "$(touch x); touch x `touch x` | touch x"  # of what a file holds, errors quote nothing: its name is left
+    (tmp_path / f"{code}.csv").write_text("user_id,movie_id,rating,rated_at\n1,1,3,2026-03-02,too many\n")
+    done = recjob("check", "--date", str(LAST), *configured(tmp_path), RECJOB_INPUT_RATINGS=f"{code}.csv")
     assert done.returncode == 3
     (failure,) = told(tmp_path)["on_failure"]
     assert code in failure["RECJOB_RUN_ERROR_MESSAGE"]

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -365,24 +364,6 @@ def test_a_night_that_will_not_fit_is_not_begun(small_disk: Path) -> None:
     assert (record["status"], record["error_kind"], record["exit_code"]) == ("failed", "E_DISK_FULL", 6)
     assert [step["step"] for step in record["steps"]] == ["check"]
     assert not settings.models.exists()
-
-
-@straced.needed
-@pytest.mark.faults("B1.9")
-@pytest.mark.parametrize("moment", [60, 139])
-def test_the_log_of_the_build_is_never_read_back(tmp_path: Path, moment: int) -> None:
-    script = f"import worlds; from pathlib import Path; r = Path({str(tmp_path)!r}); worlds.publish(r, 'r1', [worlds.staged(r, 'r1')])"
-    command = [*straced.injected("signal=STOP", straced.Call("fdatasync", moment, ())), sys.executable, "-c", script]
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as strace:
-        publisher = straced.stopped_child(strace.pid)
-        (log,) = (tmp_path / "published").glob(".draft-*.wal")
-        os.truncate(log, log.stat().st_size - 7)
-        os.kill(publisher, signal.SIGCONT)
-        assert strace.wait(60) == 0
-    assert ask(tmp_path, "SELECT user_id, rank, movie_id FROM recommendations ORDER BY ALL") == [
-        row[:3] for row in GOOD
-    ]
-    assert [path.name for path in (tmp_path / "published").iterdir()] == ["recommendations-r1.duckdb"]
 
 
 def test_what_is_put_aside_is_kept_once(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def in_background() -> Iterator[Callable[..., scheduler.Stop]]:
         assert not thread.is_alive()
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -520,7 +520,7 @@ def test_stop_during_catch_up_plans_no_job(
 
     def catch_up() -> None:
         started.set()
-        told.wait(5)
+        told.wait(60)
 
     stop = in_background(lambda at: None, catch_up=catch_up, on_stop=told.set)
     assert started.wait(5)
