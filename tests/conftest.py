@@ -31,8 +31,8 @@ FAST = {
     "candidates.min_ratings": 1,
     "score.top_n": 5,
     "gate.max_rmse_ratio": 10.0,
+    "publish.keep_reports": 0,  # drawing takes as long as all else of so small a night
 }
-
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is no promise
 hypothesis.settings.load_profile("any machine")
@@ -101,6 +101,7 @@ def environment(settings: Settings) -> dict[str, str]:
         configuration.variable(key): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for key, value in FAST.items()
     }
+    values["RECJOB_PUBLISH_KEEP_REPORTS"] = str(settings.publish.keep_reports)
     return os.environ | values | {"RECJOB_STATE_DIR": str(settings.state_dir)}
 
 

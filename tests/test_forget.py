@@ -119,7 +119,7 @@ def by_command(settings: Settings, *arguments: str, stdin: str = "") -> subproce
 @pytest.mark.faults("B6.1")
 @pytest.mark.parametrize("numbers", [False, True])
 def test_no_byte_of_a_forgotten_person_is_left(tmp_path: Path, numbers: bool) -> None:
-    settings = nights(tmp_path / "state", numbers)
+    settings = nights(tmp_path / "state", numbers, publish__keep_reports=30)
     person = str(NUMBER if numbers else PERSON)
     needles = [person.encode(), *([NUMBER.to_bytes(8, "little")] if numbers else [])]
     everywhere = {"lake", "models", "runs", "published", "journal", "downloads"}

@@ -167,7 +167,11 @@ def test_a_night_that_fails_says_nobodys_id_in_its_error_log_journal_or_tracebac
     caplog.set_level("DEBUG")
     own, users, chance, said = tmp_path / "own.csv", tmp_path / "users.csv", random.Random(1), []
     settings = world_in(
-        tmp_path / "state", small_world(text_ids=True), input__ratings=str(own), input__settle_seconds=0
+        tmp_path / "state",
+        small_world(text_ids=True),
+        input__ratings=str(own),
+        input__settle_seconds=0,
+        publish__keep_reports=30,
     )
     twice = dataclasses.replace(settings.input, users=str(users))
     users.write_text(f"user_id\n{PERSON}\nother\n{PERSON}\n")

@@ -306,7 +306,7 @@ STATES: dict[str, tuple[str, int]] = {
 @pytest.mark.parametrize("state", STATES)
 def test_a_state_folder_that_cannot_be_used_is_told_before_any_work(tmp_path: Path, state: str) -> None:
     tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
+    for parent in tmp_path.parents[:3]:
         parent.chmod(0o755)
     if STATES[state][1] == 3 and not all(
         part.stat().st_mode & stat.S_IXOTH for part in Path(sys.prefix, "lib").parents

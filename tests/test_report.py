@@ -41,7 +41,7 @@ def named(title: str = "Movie") -> Catalogue:
 @pytest.fixture(scope="module")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     hostile = '<script>alert("1")</script> & "quotes"'
-    settings = world_in(tmp_path_factory.mktemp("report") / "state", named(hostile))
+    settings = world_in(tmp_path_factory.mktemp("report") / "state", named(hostile), publish__keep_reports=30)
     for day in (LAST - timedelta(days=1), LAST):
         nightly(settings, day)
     return settings
@@ -103,14 +103,14 @@ def test_what_is_told_is_what_is_published(two_nights: Settings) -> None:
 
 
 def test_a_night_that_was_refused_says_so_and_what_readers_still_see(tmp_path: Path) -> None:
-    settings, before = world_in(tmp_path / "state"), LAST - timedelta(days=1)
+    settings, before = world_in(tmp_path / "state", publish__keep_reports=30), LAST - timedelta(days=1)
     with pytest.raises(NotFound):
         report.write(settings)
     with pytest.raises(NoRatings):
         nightly(settings, date(2020, 1, 1))
     assert "Nothing is published yet." in (settings.pages / report.LATEST).read_text()
     nightly(settings, before)
-    strict = world_in(tmp_path / "state", gate__max_rmse_ratio=0.01)
+    strict = world_in(tmp_path / "state", gate__max_rmse_ratio=0.01, publish__keep_reports=30)
     with pytest.raises(GateRefused):
         nightly(strict, LAST, Options(strict=True))
     text = (settings.pages / report.LATEST).read_text()
@@ -123,7 +123,8 @@ def test_a_night_that_was_refused_says_so_and_what_readers_still_see(tmp_path: P
     assert document["published"] is None
 
 
-def test_a_report_that_cannot_be_written_fails_no_night(settings: Settings) -> None:
+def test_a_report_that_cannot_be_written_fails_no_night(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state", publish__keep_reports=1)
     settings.reports.mkdir()
     settings.pages.write_text("in the way")
     assert nightly(settings, LAST)["status"] == "published"

@@ -117,7 +117,7 @@ def test_names_do_not_lead_out_of_the_state_folder(settings: Settings, tmp_path:
         assert done.returncode == (0 if arguments[-1] in ("list", "status") else 8), done.stderr
         assert "outside" not in re.sub(r"execve.*", "", log.read_text())
         log.unlink()
-    told = {str(path) for folder in (settings.journal, settings.pages) for path in folder.iterdir()}  # of a night
+    told = {str(path) for folder in (settings.journal, settings.pages) for path in folder.glob("*")}  # of a night
     assert {str(path) for path in tmp_path.rglob("*")} - told == set(before) - told
     assert [model.version for model in models.versions(settings.models)] == [champion.version]
     with pytest.raises(NotFound):
@@ -171,6 +171,7 @@ def test_a_secret_of_the_environment_is_written_nowhere(settings: Settings, recj
     secrets = {
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "RECJOB_PASSWORD": SECRET,
+        "RECJOB_PUBLISH_KEEP_REPORTS": "30",
         "RECJOB_HOOKS_ON_FAILURE": f"/bin/false,{SECRET}",
     }
     (tmp_path / "bad.csv").write_text("user_id,movie_id\n1,2,3\n")
