@@ -235,7 +235,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _fail("E_SIGNAL", "interrupted", "run it again: nothing was lost", exits.SIGINT, wants_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(exits.DONE)
     except OSError as error:
         if debug:
@@ -259,12 +259,21 @@ def _fail(
     kind: str, message: str, hint: str, code: int, as_json: bool, where: dict[str, object] | None = None
 ) -> NoReturn:
     """One block on stderr or, with --json, one document on stdout; then the exit code."""
-    if as_json:
-        error = {"kind": kind, "message": message, "hint": hint, **(where or {})}
-        click.echo(_document({"schema": "recjob.error/1", "error": error, "exit_code": code}))
-    else:
-        click.echo(f"error[{kind}]: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
+    try:
+        if as_json:
+            error = {"kind": kind, "message": message, "hint": hint, **(where or {})}
+            click.echo(_document({"schema": "recjob.error/1", "error": error, "exit_code": code}))
+        else:
+            click.echo(f"error[{kind}]: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere: the interpreter would try once more at its end, and exit with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

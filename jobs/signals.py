@@ -3,9 +3,11 @@ as another error."""
 
 import faulthandler
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from jobs import exits
 
@@ -30,6 +32,7 @@ def heed() -> None:
 
     A SIGINT that is ignored, as in a shell's background job, stays ignored.
     """
+    sys.unraisablehook = _unheard
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -60,6 +63,12 @@ def told() -> Iterator[None]:
     except Exception:
         check()
         raise
+
+
+def _unheard(lost: Any) -> None:
+    """A signal that met a destructor is told by the next `check`: no traceback beside it says that it was ignored."""
+    if not (_received and isinstance(lost.exc_value, (Stopped, KeyboardInterrupt))):
+        sys.__unraisablehook__(lost)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

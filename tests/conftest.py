@@ -12,6 +12,8 @@ from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as recommender has it, before numpy is imported
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # what children print is buffered, as it is for most
+
 import hypothesis
 import numpy as np
 import pyarrow as pa
