@@ -88,6 +88,18 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class Part(click.ParamType[tuple[int, int]]):
+    """Which of how many parts: 3/8 is the third of eight."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", str(value))
+        if found is None or not 1 <= int(found[1]) <= int(found[2]) <= 10_000:
+            self.fail(f"{value!r} is not a part such as 1/8 or 8/8", param, ctx)
+        return int(found[1]), int(found[2])
+
+
 class Memory(click.ParamType[float]):
     """GiB, from an amount with its unit: 512MiB, 8GiB."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
-from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, Memory, Recjob, day_of, settings_of
+from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, Memory, Part, Recjob, day_of, settings_of
 from jobs.settings import Settings
 
 DATE = click.option(
@@ -49,6 +49,7 @@ def _run_options(command: Any) -> Any:
         click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
         click.option("--top-n", type=int, help="Movies per user."),
         click.option("--batch-size", type=int, help="Users scored at once; never changes a list."),
+        click.option("--shards", type=int, help="Score in so many parts, each kept until all are staged."),
         click.option("--memory", type=Memory(), help="Memory for scores, e.g. 8GiB; never changes a list."),
         click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="What trains and scores."),
         click.option("--include-seen", is_flag=True, default=None, help="Recommend rated movies, too."),
@@ -150,6 +151,7 @@ def _chosen(ctx: click.Context, until: str, word: str, options: dict[str, Any]) 
         "top_n": "score.top_n",
         "batch_size": "score.batch_size",
         "memory": "score.memory_gib",
+        "shards": "score.shards",
         "device": "score.device",
         "include_seen": "score.include_seen",
         "seed": "model.seed",
@@ -192,12 +194,24 @@ def train(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 @recjob.command(cls=Job)
 @DATE
 @click.option("--no-publish", is_flag=True, help="Stage the lists only; readers see no change.")
+@click.option("--shard", type=Part(), help="Score and keep one of N parts only, e.g. 3/8; --shards 8 takes them all.")
 @DRY_RUN
 @_run_options
 @click.pass_context
 def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) -> Answer:
-    """Score every user as of a date and publish the lists; trains first if no model is registered for the date."""
-    return _night(ctx, "stage" if no_publish else "publish", word, options)
+    """Score every user as of a date and publish the lists; trains first if no model is registered for the date.
+
+    With --shard it trains and publishes nothing, and any number of processes and machines may do so at once.
+    """
+    if (part := options.pop("shard")) is None:
+        return _night(ctx, "stage" if no_publish else "publish", word, options)
+    if options["shards"] or options["force"] or options["dry_run"]:
+        raise click.UsageError("--shard keeps a part for a run with --shards, which takes --force and --dry-run")
+    from jobs import shards, show
+
+    settings, day, chosen = _chosen(ctx, "stage", word, options)
+    record = shards.score(settings, day, part, chosen)
+    return record, show.run(record)
 
 
 @recjob.command(cls=Job)

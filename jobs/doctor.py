@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.errors import RecommenderError
-from storage import atomic, models, runs, state, tabular, warehouse
+from storage import atomic, models, runs, shards, state, tabular, warehouse
 from storage.errors import StorageError
 
 State = Literal["good", "warn", "bad"]
@@ -109,6 +110,10 @@ def _staged(settings: Settings) -> Iterator[Finding]:
     for partition in partitions:
         runs.verify(partition)
     yield Finding("staged lists", "good", f"{len(partitions)} dates, whole")
+    for day, count in sorted(Counter(shards.every(settings.runs).values()).items()):
+        yield Finding(
+            "shards", "good", f"{count} of {day} wait for the others, or for recjob score --date {day} --shards"
+        )
 
 
 def _last_runs(settings: Settings) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ RUN = {
     **{"input_digest?": MAYBE_TEXT, "config_digest?": str, "output_digest?": MAYBE_TEXT, "steps": [STEP]},
     **{
         "would?": str,
+        "shard?": {"number": int, "of": int},
         "inputs?": [INPUT],
         "rejected?": [{str: Any}],
         "checks?": ([CHECK], None),

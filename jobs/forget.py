@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from jobs import run as journals
 from jobs import state
 from jobs.settings import Settings
-from storage import atomic, forgotten, lake, models, rebuild, runs, tabular
+from storage import atomic, forgotten, lake, models, rebuild, runs, shards, tabular
 from storage.errors import CorruptState, StorageError
 from storage.forgotten import Forgotten
 from storage.models import Model
@@ -68,7 +68,12 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
     for folder in settings.guarded:
         atomic.sweep(folder)
     kept = (settings.state_dir / "downloads", settings.models / "unfinished")
-    made_again = [*kept, *settings.pages.glob("*.html"), *settings.published.glob("*.aside-*")]
+    made_again = [
+        *kept,
+        *shards.every(settings.runs),
+        *settings.pages.glob("*.html"),
+        *settings.published.glob("*.aside-*"),
+    ]
     caches = [path for path in made_again if path.exists() or path.is_symlink()]
     for path in caches:
         atomic.remove(path)

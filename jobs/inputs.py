@@ -161,6 +161,19 @@ def _without_forgotten(
     return kept, users and listed.without(users)
 
 
+def key_of(night: Night, settings: Settings, model: str) -> str:
+    """The digest of everything that the lists of a night depend on; `model` says which one scores."""
+    parts = [
+        settings.recipe.as_json(),
+        settings.gate.of_model,
+        settings.candidates,
+        settings.score.top_n,
+        settings.score.include_seen,
+        settings.publish.similar_movies,
+    ]
+    return digest.of_values(night.digest, [str(part) for part in parts], model)
+
+
 def ratings_of(settings: Settings) -> tuple[str, dict[str, str], Limits]:
     """Where the ratings are, what their columns are called and which are usable; files of others are left to settle."""
     own = settings.input

@@ -22,6 +22,7 @@ from jobs import (
     metrics,
     prune,
     publish,
+    registry,
     rules,
     signals,
     space,
@@ -34,7 +35,7 @@ from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
 from storage import atomic, digest, forgotten, models, warehouse
-from storage.errors import DiskFailed, NotFound, StorageError
+from storage.errors import DiskFailed, StorageError
 from storage.models import Model
 
 logger = logging.getLogger(__name__)
@@ -119,10 +120,10 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
     as_of = run.as_of
     with state.held(settings, options.wait, run.id), _recorded(settings, run, options) as journal:
         _clean(settings)
-        options = _with_pin(settings, options)
+        options = with_pin(settings, options)
         visible = options.until in ("publish", "prune")
         rebuild = visible and not options.dry_run and publish.mend(settings)
-        night = _check(settings, run, journal, options)
+        night = check(settings, run, journal, options)
         if options.until == "check":
             journal.finish("checked")
             return journal.record
@@ -234,7 +235,8 @@ def _clean(settings: Settings) -> None:
         logger.warning("forget.resumed", extra={"erased": forget.finish(settings, listed)})
 
 
-def _check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:
+def check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:
+    """Read the input of a run, and raise what keeps it from being used."""
     with journal.step("check") as step:
         night = inputs.read(settings, run.watermark, options.known_at, options.progress)
         night = rules.applied(night, settings, run.as_of)
@@ -248,17 +250,8 @@ def _check(settings: Settings, run: Run, journal: Journal, options: Options) -> 
 
 def _input_digest(night: Night, settings: Settings, options: Options) -> str:
     """Everything the lists depend on."""
-    parts = [
-        settings.recipe.as_json(),
-        settings.gate.of_model,
-        settings.candidates,
-        settings.score.top_n,
-        settings.score.include_seen,
-        settings.publish.similar_movies,
-    ]
     champion = models.champion(settings.models) if options.model == "champion" else None
-    chosen = champion.version if champion else options.model
-    return digest.of_values(night.digest, [str(part) for part in parts], chosen)
+    return inputs.key_of(night, settings, champion.version if champion else options.model)
 
 
 def _shown_key(settings: Settings, as_of: date) -> str | None:
@@ -285,7 +278,7 @@ def _is_staged(settings: Settings, as_of: date, key: str, journal: Journal) -> b
     return False
 
 
-def _with_pin(settings: Settings, options: Options) -> Options:
+def with_pin(settings: Settings, options: Options) -> Options:
     """The options with the model that is pinned, if one is, in place of a training for lists."""
     pinned = models.pinned(settings.models) if options.model == "train" and options.until not in _TRAINS else None
     if pinned is None:
@@ -295,20 +288,20 @@ def _with_pin(settings: Settings, options: Options) -> Options:
 
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:
-    if settings.score.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow is imported
-    if settings.score.device == "gpu":
-        from recommender import device
-
-        device.demand("gpu")
+    use_device(settings)
     if options.model == "train":
         from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
 
         model = train.find_or_train(night, settings, run, journal, options.force, options.progress)
         return model if options.until == "train" else train.choose(model, settings, strict=options.strict)
-    if options.model != "champion":
-        return models.load(settings.models, options.model)
-    champion = models.champion(settings.models)
-    if champion is None:
-        raise NotFound("there is no champion yet", hint="recjob train --date D")
-    return champion
+    return registry.find(settings, options.model)
+
+
+def use_device(settings: Settings) -> None:
+    """Let TensorFlow have what `score.device` says, before it is imported; raises `NoDevice`."""
+    if settings.score.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    if settings.score.device == "gpu":
+        from recommender import device
+
+        device.demand("gpu")

@@ -1,13 +1,13 @@
 """Remove what the settings no longer keep: dates, published files, models, reports. Readers keep what they hold."""
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 from typing import Any
 
 from jobs import publish, state
 from jobs.settings import Settings
-from storage import atomic, models, runs, warehouse
+from storage import atomic, models, runs, shards, warehouse
 from storage.errors import CorruptState
 from storage.runs import RunPartition
 
@@ -19,6 +19,7 @@ def prune(settings: Settings) -> list[str]:
     kept = settings.publish
     removed = [path.name for path in warehouse.prune(settings.published, settings.database, kept.keep_files)]
     staged = publish.staged(settings)[-kept.retention_dates :]
+    removed += _shards(settings, staged)
     removed += runs.prune(settings.runs, keep=[*staged, *_published(settings, {one.as_of for one in staged})])
     removed += models.prune(settings.models, kept.keep_models)
     for path in sorted(settings.pages.glob("2*.html"))[: -kept.keep_reports or None]:
@@ -26,6 +27,17 @@ def prune(settings: Settings) -> list[str]:
         removed.append(path.name)
     if removed:
         logger.info("pruned", extra={"removed": len(removed)})
+    return removed
+
+
+def _shards(settings: Settings, staged: Sequence[RunPartition]) -> list[str]:
+    """Remove shards of dates that were staged since, or are older than all that are kept; others wait for the rest."""
+    since = {one.as_of: shards.finished_at(one.folder) for one in staged}
+    full, removed = len(staged) >= settings.publish.retention_dates, []
+    for folder, day in shards.every(settings.runs).items():
+        if (day in since and shards.finished_at(folder) < since[day]) or (full and day < min(since)):
+            atomic.remove(folder)
+            removed.append(folder.name)
     return removed
 
 

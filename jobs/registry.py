@@ -37,7 +37,17 @@ def listed(settings: Settings) -> dict[str, Any]:
 
 def shown(settings: Settings, version: str) -> dict[str, Any]:
     """The whole manifest of a version, or of the champion."""
-    return _find(settings, version).manifest
+    return find(settings, version).manifest
+
+
+def find(settings: Settings, version: str) -> Model:
+    """A version of the registry, or the `champion`; raises `NotFound`."""
+    if version != "champion":
+        return models.load(settings.models, version)
+    champion = models.champion(settings.models)
+    if champion is None:
+        raise NotFound("there is no champion yet", hint="recjob train --date D")
+    return champion
 
 
 def promote(settings: Settings, version: str, *, pinned: bool, wait: float = 0.0) -> dict[str, Any]:
@@ -47,7 +57,7 @@ def promote(settings: Settings, version: str, *, pinned: bool, wait: float = 0.0
     `CorruptState` for a damaged one.
     """
     with state.held(settings, wait, "models promote"):
-        model, before = _find(settings, version), models.champion(settings.models)
+        model, before = find(settings, version), models.champion(settings.models)
         if model.manifest["status"] == "refused":
             why = "; ".join(check["message"] for check in model.manifest["checks"] if check["verdict"] == "fail")
             raise GateRefused(f"{model.version} was refused: {why}")
@@ -65,7 +75,7 @@ def export(settings: Settings, version: str, target: Path) -> dict[str, Any]:
     """Write a version, or the champion, as a SavedModel into `target`, which must not exist yet."""
     if target.exists():
         raise InvalidSettings(f"{target} exists already", hint="--to a new folder")
-    model = _find(settings, version)
+    model = find(settings, version)
     from jobs import inputs as nights
     from jobs import train
     from recommender import export as exporting
@@ -77,15 +87,6 @@ def export(settings: Settings, version: str, target: Path) -> dict[str, Any]:
         inputs = exporting.saved_model(trained.ready(night.ratings, night.attributes), draft)
     facts = {"version": model.version, "path": str(target), "signature": "serving_default"}
     return {**facts, "inputs": inputs, "output": "predicted_rating"}
-
-
-def _find(settings: Settings, version: str) -> Model:
-    if version != "champion":
-        return models.load(settings.models, version)
-    champion = models.champion(settings.models)
-    if champion is None:
-        raise NotFound("there is no champion yet", hint="recjob train --date D")
-    return champion
 
 
 def _rmse(model: Model) -> float | None:

@@ -73,12 +73,13 @@ class Step:
 class Journal:
     """The record of one run, rewritten whole at every change, so that a killed run leaves the last one."""
 
-    path: Path
+    path: Path | None
+    """None: it leaves no trace, as what it is of leaves its own."""
     record: dict[str, Any]
     _steps: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, folder: Path, run: Run, **facts: Any) -> "Journal":
+    def start(cls, folder: Path | None, run: Run, **facts: Any) -> "Journal":
         """Begin the record of `run`."""
         record = {
             "run_id": run.id,
@@ -90,7 +91,7 @@ class Journal:
             "steps": [],
             **facts,
         }
-        journal = cls(folder / f"{run.id}.json", record, record["steps"])
+        journal = cls(folder and folder / f"{run.id}.json", record, record["steps"])
         journal._write()
         log.belongs_to(run.id)
         return journal
@@ -133,7 +134,8 @@ class Journal:
         log.belongs_to(None)
 
     def _write(self) -> None:
-        atomic.write_json(self.path, self.record)
+        if self.path:
+            atomic.write_json(self.path, self.record)
 
 
 def records(folder: Path, lock: Path) -> list[dict[str, Any]]:

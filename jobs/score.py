@@ -4,13 +4,16 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 
-from jobs import plausible, publish, rules, train
+from jobs import inputs, plausible, publish, rules, train
 from jobs.inputs import Night
 from jobs.progress import Progress
 from jobs.run import Journal, Run
@@ -18,13 +21,72 @@ from jobs.settings import Settings
 from recommender import device, history, schema, score, similar
 from recommender.candidates import Candidates
 from recommender.errors import ListsRefused
+from recommender.grid import slices
+from recommender.history import History
 from recommender.ready import Ready
-from storage import lists, runs
+from storage import digest, lists, runs, shards
 from storage.errors import AuditFailed
 from storage.models import Model
 from storage.runs import RunPartition
+from storage.shards import Shard
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All users of a night, and what their lists are made from."""
+
+    night: Night
+    settings: Settings
+    allowed: Candidates
+    seen: History
+    ready: Ready
+    users_per_block: int
+
+    @classmethod
+    def of(cls, night: Night, model: Model, settings: Settings, journal: Journal) -> "_Work":
+        allowed = rules.candidates_of(night, settings)
+        include_seen, excluded = settings.score.include_seen, night.rules.excluded
+        seen = history.of(night.ratings, night.users, allowed, include_seen=include_seen, excluded=excluded)
+        memory = int(settings.score.memory_gib * 2**30) or None
+        size = settings.score.batch_size or device.block_users(len(allowed), memory)
+        logger.info("score.start", extra={"users": len(seen.users), "movies": allowed.own, "users_per_block": size})
+        journal.note(
+            n_users=len(seen.users),
+            n_movies=allowed.own,
+            top_n=settings.score.top_n,
+            model_version=model.version,
+            device=device.name(),
+        )
+        ready = train.load(model).ready(night.ratings, night.attributes)
+        return cls(night, settings, allowed, seen, ready, size)
+
+    @property
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Of what is made for every user."""
+        users = self.seen.users.type
+        return {
+            "recommendations": schema.recommendations(users, self.allowed.ids.type),
+            "user_status": schema.user_status(users),
+        }
+
+    def blocks(self, progress: Progress, parts: Sequence[range]) -> Iterator[score.Block]:
+        """The lists of users, one of the `parts` after the other."""
+        chosen = self.settings.score
+        blocks = score.top_n(
+            self.ready,
+            self.allowed,
+            self.seen,
+            chosen.top_n,
+            users_per_block=self.users_per_block,
+            exact=chosen.exact,
+            rounded=device.rounds(chosen.precision),
+            on_screen=lambda screening: logger.info("score.screened", extra=dataclasses.asdict(screening)),
+            rules=self.night.rules,
+            parts=parts,
+        )
+        return progress.over(_timed(blocks), "scoring users", sum(map(len, parts)), _users, "users")
 
 
 def stage(
@@ -36,50 +98,75 @@ def stage(
     to `force` them; then there is no partition that a later night could publish.
     """
     with journal.step("score") as step:
-        allowed = rules.candidates_of(night, settings)
-        include_seen, excluded = settings.score.include_seen, night.rules.excluded
-        seen = history.of(night.ratings, night.users, allowed, include_seen=include_seen, excluded=excluded)
-        memory = int(settings.score.memory_gib * 2**30) or None
-        size = settings.score.batch_size or device.block_users(len(allowed), memory)
-        logger.info("score.start", extra={"users": len(seen.users), "movies": allowed.own, "users_per_block": size})
-        ready = train.load(model).ready(night.ratings, night.attributes)
-        blocks = score.top_n(
-            ready,
-            allowed,
-            seen,
-            settings.score.top_n,
-            users_per_block=size,
-            exact=settings.score.exact,
-            rounded=device.rounds(settings.score.precision),
-            on_screen=lambda screening: logger.info("score.screened", extra=dataclasses.asdict(screening)),
-            rules=night.rules,
-        )
-        journal.note(
-            n_users=len(seen.users),
-            n_movies=allowed.own,
-            top_n=settings.score.top_n,
-            model_version=model.version,
-            device=device.name(),
-        )
+        work, whole = _Work.of(night, model, settings, journal), _shards(night, model, settings, run.as_of)
         partition = runs.stage(
             settings.runs,
             run.as_of,
             run.id,
-            _streams(progress.over(_timed(blocks), "scoring users", len(seen.users), _users, "users")),
-            {
-                "recommendations": schema.recommendations(seen.users.type, allowed.ids.type),
-                "user_status": schema.user_status(seen.users.type),
-            },
-            _tables(night, ready, allowed, settings.publish.similar_movies),
+            _from_shards(work, whole, progress)
+            if len(whole) > 1
+            else _streams(work.blocks(progress, [range(len(work.seen.users))])),
+            work.schemas,
+            _tables(night, work.ready, work.allowed, settings.publish.similar_movies),
             _record(journal.record, model),
             partial(_inspected, night, settings, journal, force),
         )
+        shards.remove(settings.runs, run.as_of)
         step.rows = partition.record["rows"]["recommendations"]
         if not step.rows:
-            why = f"no movie is left to list: {len(seen.users)} users, {len(allowed)} candidates"
+            why = f"no movie is left to list: {len(work.seen.users)} users, {len(work.allowed)} candidates"
             logger.warning("score.no_lists", extra={"why": why})
     journal.note(output_digest=partition.record["output_digest"])
     return partition
+
+
+def shard(
+    night: Night, model: Model, settings: Settings, run: Run, journal: Journal, progress: Progress, number: int
+) -> bool:
+    """Score one of `score.shards` shards, from 1, and keep it for `stage`; False where it was there already.
+
+    Raises what `stage` does before it looks at the lists.
+    """
+    one = _shards(night, model, settings, run.as_of)[number - 1]
+    if shards.is_finished(settings.runs, one):
+        return False
+    with journal.step("score") as step:
+        work = _Work.of(night, model, settings, journal)
+        users = slices(len(work.seen.users), one.of)[number - 1]
+        shards.write(settings.runs, one, _streams(work.blocks(progress, [users])), work.schemas)
+        step.rows = len(users)
+    return True
+
+
+def _shards(night: Night, model: Model, settings: Settings, as_of: date) -> list[Shard]:
+    """The shards of a night in the order of their users; the key is of all that the lists depend on."""
+    lists_of = inputs.key_of(night, settings, model.version)
+    key = digest.of_values(lists_of, settings.score.exact, version("recjob"))
+    return [Shard(as_of, number + 1, settings.score.shards, key) for number in range(settings.score.shards)]
+
+
+def _from_shards(work: _Work, whole: Sequence[Shard], progress: Progress) -> Iterator[dict[str, pa.RecordBatch]]:
+    """The lists of all shards; one that is not finished is scored, and kept before the next is."""
+    root, parts = work.settings.runs, slices(len(work.seen.users), len(whole))
+    missing = [one for one in whole if not shards.is_finished(root, one)]
+    if len(missing) < len(whole):
+        goes_on_at = missing[0].number if missing else None
+        finished = len(whole) - len(missing)
+        logger.info("score.resumed", extra={"finished": finished, "of": len(whole), "goes_on_at": goes_on_at})
+    blocks = work.blocks(progress, [parts[one.number - 1] for one in missing])
+    for one, users in zip(whole, parts, strict=True):
+        if one in missing:
+            shards.write(root, one, _streams(_first(blocks, len(users))), work.schemas)
+            logger.debug("score.shard", extra={"shard": one.number, "of": one.of, "users": len(users)})
+        yield from shards.read(root, one, work.schemas)
+
+
+def _first(blocks: Iterator[score.Block], users: int) -> Iterator[score.Block]:
+    """The next blocks, until they have so many users."""
+    while users:
+        block = next(blocks)
+        users -= _users(block)
+        yield block
 
 
 def _tables(night: Night, ready: Ready, allowed: Candidates, similar_movies: int) -> dict[str, pa.Table]:

@@ -152,6 +152,9 @@ class Score:
     where that is tried and found good on the night itself (docs/architecture.md): many times faster, and lists may differ."""
     memory_gib: float = 0.0
     """Memory for scores, GiB; 0: a quarter of the free RAM, at most 1, or half of the free GPU memory, at most 8."""
+    shards: int = 1
+    """Parts that the users are scored in. Each is kept once it is finished, so that a killed run goes on after it, and may be
+    scored elsewhere (`recjob score --shard`). It never changes a list."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """What trains and scores. auto: a GPU where TensorFlow finds one; gpu: or the run ends with exit code 6."""
     precision: Literal["auto", "float32", "tf32"] = "auto"

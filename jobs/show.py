@@ -40,6 +40,7 @@ def run(record: dict[str, Any]) -> str:
         "as of": record["as_of_date"],
         "status": record["status"],
         "would": record.get("would"),
+        "shard": "{number} of {of}".format(**record["shard"]) if "shard" in record else None,
         "model": record.get("model_version"),
         "ratings": record.get("n_ratings"),
         "users": record.get("n_users"),

@@ -26,9 +26,9 @@ def needed(settings: Settings, night: Night) -> int:
     published += alike * (1 + len(earlier))
     known = models.versions(settings.models)
     model = atomic.size(known[-1].folder) if known else _ID * (users + movies)
-    return int(
-        3 * model + _ROW * (rows + alike + published) + _MARGIN
-    )  # a training that is kept to go on with is two models
+    kept = rows if settings.score.shards > 1 else 0  # the shards, beside the partition that is made of them
+    # a training that is kept to go on with is two models
+    return int(3 * model + _ROW * (rows + kept + alike + published) + _MARGIN)
 
 
 def check(settings: Settings, night: Night) -> None:

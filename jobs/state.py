@@ -35,6 +35,20 @@ def held(settings: Settings, wait: float, holder: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def shared(settings: Settings, wait: float) -> Iterator[None]:
+    """Share the state folder with others that add what nobody else writes; no run, `forget` or prune is at work meanwhile.
+
+    Raises what `held` does.
+    """
+    if state.check(settings.state_dir) < state.VERSION:
+        with held(settings, wait, "shard"):  # brings it to this version
+            pass
+    with atomic.shared_lock(settings.lock, wait):
+        state.check(settings.state_dir)
+        yield
+
+
 def run_facts(settings: Settings) -> dict[str, RunFacts]:
     """What the journal says of each run, with the digest of its lists as they are staged now."""
     digests = {partition.run_id: partition.record["output_digest"] for partition in runs.every(settings.runs)}

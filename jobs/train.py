@@ -44,8 +44,7 @@ def find_or_train(
     An accepted model becomes the champion unless that one is pinned or of a later date than this run, and so does a refused
     one with `force`, the reason to use it all the same. Raises `TrainingDiverged`.
     """
-    recipe = settings.recipe
-    key = digest.of_values(night.training_digest, recipe.as_json(), settings.gate.of_model)
+    recipe, key = settings.recipe, key_of(night, settings)
     with journal.step("train") as step:
         step.rows = night.ratings.num_rows
         model = models.find(settings.models, key)
@@ -65,6 +64,11 @@ def find_or_train(
         checks=[*night.checks, *model.manifest["checks"]],
     )
     return model
+
+
+def key_of(night: Night, settings: Settings) -> str:
+    """The digest of everything that a training depends on, by which its model is found again."""
+    return digest.of_values(night.training_digest, settings.recipe.as_json(), settings.gate.of_model)
 
 
 def choose(model: Model, settings: Settings, *, strict: bool) -> Model:

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,12 @@ def best_within(bounds: Any, n: int, candidates: int, scores_of: Any) -> tuple[A
     found, place = tf.math.top_k(scores, n)
     sure = ((found[:, -1] > least) | (least == -np.inf)) & tf.reduce_all(scores < np.inf, axis=1)
     return found, tf.gather(at, place, batch_dims=1), sure
+
+
+def slices(users: int, count: int) -> list[range]:
+    """`count` parts of all users, in order, as equal as whole groups can be; where users are few, some are empty."""
+    borders = [min(users, round(users * part / count / GROUP) * GROUP) for part in range(count)]
+    return [range(*ends) for ends in pairwise([*borders, users])]
 
 
 def whole_groups(rows: NDArray[np.int32]) -> NDArray[np.int32]:

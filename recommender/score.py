@@ -1,6 +1,6 @@
 """Every user against every candidate movie, in blocks that fit the device; the best N of each leave as Arrow batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,6 +65,7 @@ def top_n(
     rounded: bool = False,
     on_screen: Callable[[Screening], None] = lambda screening: None,
     rules: Rules = NO_RULES,
+    parts: Sequence[range] = (),
 ) -> Iterator[Block]:
     """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
 
@@ -74,8 +75,9 @@ def top_n(
     candidates gets them all and a reason. Where a block does not fit in memory it is halved. Unless `exact`, a model that is
     no product of factors is screened, where there are movies and users enough and the screen proves good. `rounded`: one
     that is, is multiplied in few bits first; the lists are the same. Movies in many lists move back as the model's spread
-    has it, and what `rules` put elsewhere is marked. Scores and stars are rounded once all is ranked. Raises
-    `NonFiniteScores`, `OutOfMemory`.
+    has it, and what `rules` put elsewhere is marked. Scores and stars are rounded once all is ranked. `parts` are the users
+    that are wanted, by their places, if not all: one part after the other, no block over two of them; the lists are the same
+    as among all. Raises `NonFiniteScores`, `OutOfMemory`.
     """
     scorer = _Scorer(ready, candidates, seen, n, rules)
     scorer.prices = scorer.found_prices() if ready.model.spread else None
@@ -87,18 +89,19 @@ def top_n(
             scorer.try_screen(on_screen)
         except _EXHAUSTED:  # the screen is made from more users than may fit: do without
             on_screen(Screening(0, 0, 0.0, 0.0, used=False))
-    start = 0
-    while start < len(seen.users):
-        stop = min(start + size, len(seen.users))
-        try:
-            block = scorer.block(start, stop)
-        except _EXHAUSTED as error:
-            if size == GROUP:
-                raise OutOfMemory(size, len(candidates)) from error
-            size = max(GROUP, size // 2 // GROUP * GROUP)
-            continue
-        yield block
-        start = stop
+    for part in parts or [range(len(seen.users))]:
+        start = part.start
+        while start < part.stop:
+            stop = min(start + size, part.stop)
+            try:
+                block = scorer.block(start, stop)
+            except _EXHAUSTED as error:
+                if size == GROUP:
+                    raise OutOfMemory(size, len(candidates)) from error
+                size = max(GROUP, size // 2 // GROUP * GROUP)
+                continue
+            yield block
+            start = stop
 
 
 def prices(ready: Ready, candidates: Candidates, seen: History, n: int, rules: Rules = NO_RULES) -> NDArray[np.float32]:

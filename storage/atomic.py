@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where there is no room: on the disk, in the quota, within the limit of a file."""
 _MOMENT = 0.3
 """Seconds: whoever asks whether the lock is held shares it for a moment, and a run that starts just then is not to fail."""
+_BUSY = "wait for it, or pass --wait SECONDS"
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -105,7 +107,8 @@ def lock(path: Path, wait: float, holder: str) -> Iterator[None]:
     try:
         held.acquire()
     except Timeout as error:
-        raise Busy(f"another run holds {path}{_described(note)}", hint="wait for it, or pass --wait SECONDS") from error
+        alone = f"another run holds {path}{_described(note)}"
+        raise Busy(alone if is_locked(path) else f"shards are being scored: they share {path}", hint=_BUSY) from error
     except OSError as error:
         raise failure(path, error) from error
     try:
@@ -115,19 +118,36 @@ def lock(path: Path, wait: float, holder: str) -> Iterator[None]:
         held.release()
 
 
+@contextmanager
+def shared_lock(path: Path, wait: float) -> Iterator[None]:
+    """Share the lock of a state folder: whoever wants it alone is kept out, and is not where somebody else shares it.
+
+    Raises `Busy` when a run holds it for longer than `wait` seconds, and `DiskFailed` as `lock` does.
+    """
+    _usable(path.parent)
+    with _disk_errors(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        until = time.monotonic() + max(wait, _MOMENT)
+        while not _shares(handle):
+            if time.monotonic() > until:
+                raise Busy(f"another run holds {path}{_described(path.with_suffix('.json'))}", hint=_BUSY)
+            time.sleep(_MOMENT / 6)
+        yield
+    finally:
+        os.close(handle)  # frees it
+
+
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock; whoever may read the folder may ask."""
+    """Whether a living process holds the lock alone; whoever may read the folder may ask."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock has it; freed as the file is closed
-    except BlockingIOError:
-        return True
+        return not _shares(handle)
     finally:
         os.close(handle)
-    return False
 
 
 def sweep(root: Path, *, below: bool = True) -> list[Path]:
@@ -177,6 +197,15 @@ def _sync(path: Path, mode: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _shares(handle: int) -> bool:
+    """Share the lock of an open file, as filelock has it, until that is closed; False where somebody holds it alone."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the latter is what some network file systems say
+        return False
+    return True
 
 
 def _described(note: Path) -> str:

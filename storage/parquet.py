@@ -3,8 +3,8 @@
 Nothing is memory-mapped: a file that somebody cuts while it is read would kill the process, and copying takes no longer.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +28,47 @@ def write(table: pa.Table, target: Path) -> None:
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer with recjob's settings."""
     return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+
+
+def write_streams(
+    folder: Path, schemas: Mapping[str, pa.Schema], batches: Iterable[Mapping[str, pa.RecordBatch]]
+) -> None:
+    """Write batches to a file for each schema, `<folder>/<name>.parquet`.
+
+    The same rows are the same bytes, whatever batches they come in: row groups end where ROW_GROUP says.
+    """
+    with ExitStack() as stack:
+        groups = {
+            name: _Groups(stack.enter_context(open_writer(folder / f"{name}.parquet", schema)))
+            for name, schema in schemas.items()
+        }
+        for batch in batches:
+            for name, part in batch.items():
+                groups[name].add(part)
+        for rest in groups.values():
+            rest.write()
+
+
+class _Groups:
+    """Rows on their way into a file, held back until they are a row group."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer, self._held, self._rows = writer, list[pa.RecordBatch](), 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._held.append(batch)
+        self._rows += batch.num_rows
+        while self._rows >= ROW_GROUP:
+            self.write()
+
+    def write(self) -> None:
+        """Write a row group, or what there is of one."""
+        table = pa.Table.from_batches(self._held, self._writer.schema)
+        if table.num_rows:
+            whole = table.slice(0, ROW_GROUP).combine_chunks()  # pages would end where chunks do
+            self._writer.write_table(whole, row_group_size=ROW_GROUP)
+        rest = table.slice(ROW_GROUP)
+        self._held, self._rows = rest.to_batches(), rest.num_rows
 
 
 def open_file(path: Path, dictionaries: Collection[str] = ()) -> pq.ParquetFile:

@@ -7,14 +7,12 @@ and `run.json`. A table that was rewritten without somebody is `<table>-<hex>.pa
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storage import atomic, parquet
 from storage.digest import RowsDigest, of_file, of_table
@@ -63,12 +61,15 @@ def stage(
     with atomic.new_folder(target) as draft:
         rows = dict.fromkeys(schemas, 0)
         digests = {name: RowsDigest(schema) for name, schema in schemas.items()}
-        with _writers(draft, schemas) as writers:
+
+        def counted() -> Iterator[Mapping[str, pa.RecordBatch]]:
             for batch in batches:
                 for name, part in batch.items():
-                    writers[name].write_batch(part, row_group_size=parquet.ROW_GROUP)
                     digests[name].update(part)
                     rows[name] += part.num_rows
+                yield batch
+
+        parquet.write_streams(draft, schemas, counted())
         for name, table in tables.items():
             with parquet.open_writer(draft / f"{name}.parquet", table.schema) as writer:
                 writer.write_table(table)
@@ -155,15 +156,6 @@ def prune(root: Path, keep: Iterable[RunPartition]) -> list[str]:
         if not any(day.iterdir()):
             day.rmdir()
     return removed
-
-
-@contextmanager
-def _writers(folder: Path, schemas: Mapping[str, pa.Schema]) -> Iterator[dict[str, pq.ParquetWriter]]:
-    with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(parquet.open_writer(folder / f"{name}.parquet", schema))
-            for name, schema in schemas.items()
-        }
 
 
 def _partition(folder: Path) -> RunPartition:

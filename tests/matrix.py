@@ -66,7 +66,7 @@ FAULTS = {
     "B3.5": ("a model that gives everybody the same list; all scores equal", "P5"),
     "B3.6": ("a catalogue cut to a twentieth; lists that all change", "P4"),
     "B3.7": ("the same inputs and seed in two processes", "P2"),
-    "B3.8": ("other batch sizes", "P2"),
+    "B3.8": ("other batch sizes; 1, 3 and 8 shards", "P2"),
     "B3.9": ("scores against a plain reference", "P5"),
     "B3.10": ("what a user has rated is never listed", "P5"),
     "B3.11": ("users and movies that were not in training", "P5"),

@@ -1,12 +1,15 @@
 """What lies in deploy/ fits recjob and the programs that read it."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_cli import parsed
 
 import scheduler
 from jobs import exits
@@ -16,6 +19,29 @@ ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 AGAIN = {exits.BUSY, exits.RESOURCES}
 FOR_A_PERSON = {exits.BUG, exits.USAGE, exits.INPUT, exits.GATE, exits.INTEGRITY, exits.NOT_FOUND}
+
+
+class Recorded:
+    """Runs commands where `recjob` and `sbatch` only write down what they are called with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, own = folder, folder / ".venv" / "bin"
+        own.mkdir(parents=True)
+        for name in ("recjob", "sbatch"):
+            (own / name).write_text(f'#!/bin/sh\necho "$@" >> {folder}/{name}.calls\necho 7\n')
+            (own / name).chmod(0o755)
+        self.path = f"{own}:{os.environ['PATH']}"
+
+    def __call__(self, command: list[str], **more: str) -> None:
+        subprocess.run(command, check=True, cwd=self.folder, env=os.environ | more | {"PATH": self.path}, timeout=60)
+
+    def calls(self, name: str) -> list[str]:
+        return (self.folder / f"{name}.calls").read_text().splitlines()
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    return Recorded(tmp_path)
 
 
 def text(name: str) -> str:
@@ -38,8 +64,9 @@ def test_systemd_understands_the_service_and_its_timer(tmp_path: Path) -> None:
 def test_nobody_tries_again_what_needs_a_person() -> None:
     prevented = re.findall("RestartPreventExitStatus=(.*)", text("systemd/recjob.service"))
     assert numbers(prevented[0]) == FOR_A_PERSON
-    failed = re.findall(r"values: \[(.*)\]", text("kubernetes/cronjob.yaml"))
-    assert numbers(failed[0]) == FOR_A_PERSON
+    for name in ("cronjob.yaml", "shards.yaml"):
+        failed = re.findall(r"values: \[(.*)\]", text(f"kubernetes/{name}"))
+        assert numbers(failed[0]) == FOR_A_PERSON
     for name in ("airflow/recjob_dag.py", "dagster/recjob_job.py"):
         assert numbers(re.findall("AGAIN = (.*)", text(name))[0]) == AGAIN
 
@@ -87,9 +114,46 @@ def test_kubernetes_runs_one_night_at_a_time_without_rights() -> None:
     yaml = pytest.importorskip("yaml")
     _, _, job = yaml.safe_load_all(text("kubernetes/cronjob.yaml"))
     assert (job["kind"], job["spec"]["concurrencyPolicy"]) == ("CronJob", "Forbid")
-    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    without_rights(job["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+
+
+def without_rights(pod: dict[str, Any]) -> None:
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_kubernetes_scores_every_shard_in_a_pod_of_its_own(recorded: Recorded) -> None:
+    yaml = pytest.importorskip("yaml")
+    job = yaml.safe_load(text("kubernetes/shards.yaml"))
+    spec = job["spec"]
+    assert (job["kind"], spec["completionMode"], spec["parallelism"]) == ("Job", "Indexed", spec["completions"])
+    without_rights(spec["template"]["spec"])
+    (container,) = spec["template"]["spec"]["containers"]
+    day = {one["name"]: one["value"] for one in container["env"]}
+    for index in range(spec["completions"]):
+        recorded([*container["command"], *container["args"]], **day, JOB_COMPLETION_INDEX=str(index))
+    calls = recorded.calls("recjob")
+    assert [re.findall(r"--shard (\S+)", call) for call in calls] == [[f"{number}/8"] for number in range(1, 9)]
+    assert all(parsed(f"recjob {call}") == ("score",) for call in calls)
+
+
+def test_slurm_trains_once_scores_every_shard_and_then_publishes(recorded: Recorded) -> None:
+    recorded(["sh", str(DEPLOY / "slurm/night.sh"), "2026-11-23"])
+    train, shards, publish = recorded.calls("sbatch")
+    assert "--dependency=afterok:7 " in shards
+    assert "--dependency=afterany:7 " in publish
+    for call in (train, publish):
+        assert parsed(call.partition("--wrap .venv/bin/")[2]) in {("train",), ("nightly",)}
+    script, day = shards.split()[-2:]
+    first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", Path(script).read_text())[0])
+    for task in range(first, last + 1):
+        recorded(["sh", script, day], SLURM_ARRAY_TASK_ID=str(task))
+    calls = recorded.calls("recjob")
+    assert [call.split()[:5] for call in calls] == [
+        ["score", "--date", "2026-11-23", "--shard", f"{number}/8"] for number in range(1, 9)
+    ]
+    assert all(parsed(f"recjob {call}") == ("score",) for call in calls)
+    assert publish.endswith("recjob nightly --date 2026-11-23 --shards 8 --wait 600")

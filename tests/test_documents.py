@@ -128,6 +128,7 @@ def test_a_command_that_fails_says_so_as_its_schema_says(command: str, call: Cal
 def test_what_other_options_print_fits_as_well(call: Call, tmp_path: Path) -> None:
     for command, *rest in (
         ["backfill", "--from", str(EVE), "--to", str(LAST), "--dry-run"],
+        ["score", *DATE, "--model", "champion", "--shard", "1/2"],
         ["query", "SELECT * FROM runs", "--format", "parquet", "--to", "runs.parquet"],
         ["explain", "--user", "7", "--movie", "1"],
         ["export", "--to", "lists.csv"],
