@@ -29,8 +29,8 @@ EXAMPLES: dict[str, str] = {
     "recjob score": """
         recjob score --model champion           # fresh lists without a training
         recjob score --no-publish               # staged only
-        recjob score --date 2026-11-23 --shard 3/8   # the third of eight parts, wherever the others are scored
-        recjob score --date 2026-11-23 --shards 8    # take the parts that are there, score the others, publish
+        recjob score --date 2026-11-23 --shard 3/8   # one part of eight, beside the others
+        recjob score --date 2026-11-23 --shards 8    # take what is there, score the rest, publish
         recjob score --date 2026-11-23 --force --reason "wrong lists"
     """,
     "recjob nightly": """

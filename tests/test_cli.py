@@ -134,6 +134,8 @@ def test_tensorflow_says_nothing_on_either_stream(recjob: Recjob) -> None:
         (["nightly", "--date", "2026-03-01T00"], 2, "E_USAGE"),
         (["nightly", "--date", ""], 2, "E_USAGE"),
         (["nightly", "--force"], 2, "E_USAGE"),
+        (["score", "--shard", "9/8"], 2, "E_USAGE"),
+        (["score", "--shard", "1/8", "--shards", "8"], 2, "E_USAGE"),
         (["nightly", "--date", "2020-01-01"], 3, "E_NO_RATINGS"),
         (["nightly", "--top-n", "0"], 2, "E_CONFIG"),
         (["nightly", "--date", str(LAST), "--model", "../../etc"], 8, "E_NOT_FOUND"),
