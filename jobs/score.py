@@ -71,6 +71,12 @@ class _Work:
             "user_status": schema.user_status(users),
         }
 
+    @property
+    def parts(self) -> list[range]:
+        """The users of each shard."""
+        own = self.settings.score
+        return slices(len(self.seen.users), own.shards, own.batch_size or device.usual_block(len(self.allowed)))
+
     def blocks(self, progress: Progress, parts: Sequence[range]) -> Iterator[score.Block]:
         """The lists of users, one of the `parts` after the other."""
         chosen = self.settings.score
@@ -132,7 +138,7 @@ def shard(
         return False
     with journal.step("score") as step:
         work = _Work.of(night, model, settings, journal)
-        users = slices(len(work.seen.users), one.of)[number - 1]
+        users = work.parts[number - 1]
         shards.write(settings.runs, one, _streams(work.blocks(progress, [users])), work.schemas)
         step.rows = len(users)
     return True
@@ -141,13 +147,13 @@ def shard(
 def _shards(night: Night, model: Model, settings: Settings, as_of: date) -> list[Shard]:
     """The shards of a night in the order of their users; the key is of all that the lists depend on."""
     lists_of = inputs.key_of(night, settings, model.version)
-    key = digest.of_values(lists_of, settings.score.exact, version("recjob"))
+    key = digest.of_values(lists_of, settings.score.exact, settings.score.batch_size, version("recjob"))
     return [Shard(as_of, number + 1, settings.score.shards, key) for number in range(settings.score.shards)]
 
 
 def _from_shards(work: _Work, whole: Sequence[Shard], progress: Progress) -> Iterator[dict[str, pa.RecordBatch]]:
     """The lists of all shards; one that is not finished is scored, and kept before the next is."""
-    root, parts = work.settings.runs, slices(len(work.seen.users), len(whole))
+    root, parts = work.settings.runs, work.parts
     missing = [one for one in whole if not shards.is_finished(root, one)]
     if len(missing) < len(whole):
         goes_on_at = missing[0].number if missing else None

@@ -10,6 +10,7 @@ _BYTES_PER_PAIR = 16
 """Score, masked copy, finite test and top-N's own working space."""
 _CACHED = 1 << 24
 """Pairs in a block that a CPU is fastest with: 64 MiB of scores."""
+_MOST_USERS = 16384
 _LARGEST_GRID = 2**31 - 1
 """TensorFlow's kernels index with 32 bits."""
 _GPU_SHARE, _GPU_MOST = 2, 8 * 2**30
@@ -26,9 +27,14 @@ def demand(wanted: str) -> None:
 def block_users(candidates: int, memory: int | None = None) -> int:
     """How many users to score at once within `memory` bytes (default: what the device has to spare)."""
     budget = _spare_memory() if memory is None else memory
-    most = _LARGEST_GRID if _gpus() else _CACHED
-    users = min(budget // (_BYTES_PER_PAIR * candidates), most // candidates, 16384)
+    most = _LARGEST_GRID // candidates if _gpus() else usual_block(candidates)
+    users = min(budget // (_BYTES_PER_PAIR * candidates), most, _MOST_USERS)
     return max(GROUP, users // GROUP * GROUP)
+
+
+def usual_block(candidates: int) -> int:
+    """How many users a CPU with memory enough scores at once: the same wherever it is asked."""
+    return max(GROUP, min(_CACHED // candidates, _MOST_USERS) // GROUP * GROUP)
 
 
 def rounds(precision: str) -> bool:

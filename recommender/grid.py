@@ -110,9 +110,13 @@ def best_within(bounds: Any, n: int, candidates: int, scores_of: Any) -> tuple[A
     return found, tf.gather(at, place, batch_dims=1), sure
 
 
-def slices(users: int, count: int) -> list[range]:
-    """`count` parts of all users, in order, as equal as whole groups can be; where users are few, some are empty."""
-    borders = [min(users, round(users * part / count / GROUP) * GROUP) for part in range(count)]
+def slices(users: int, count: int, block: int) -> list[range]:
+    """`count` parts of all users, in order, as equal as whole blocks can be; where there are fewer blocks, some are empty.
+
+    The last bits of a matrix product depend on its shape: in whole blocks the same users meet the same arithmetic as among all.
+    """
+    block = -(-block // GROUP) * GROUP
+    borders = [min(users, round(users * part / count / block) * block) for part in range(count)]
     return [range(*ends) for ends in pairwise([*borders, users])]
 
 

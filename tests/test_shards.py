@@ -30,7 +30,7 @@ from storage.shards import Shard
 
 MODEL = {
     **{"model.name": "default", "model.stars_dimension": 4, "model.choice_dimension": 8, "model.taste_dimension": 8},
-    **{"model.epochs": 1, "score.top_n": 12, "score.batch_size": 48},
+    **{"model.epochs": 1, "score.top_n": 12, "score.batch_size": 16},
 }
 """Lists are so long that the later places depend on those of all users (`recommender/spread.py`)."""
 STAGE = Options(until="stage", force="once more")
@@ -93,13 +93,14 @@ def resumed(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int]]:
     return [(line["finished"], line["goes_on_at"]) for line in found]
 
 
-@given(st.integers(0, 5000), st.integers(1, 40))
-def test_slices_are_whole_groups_of_all_users_in_order(users: int, count: int) -> None:
-    cut = slices(users, count)
+@given(st.integers(0, 5000), st.integers(1, 40), st.integers(1, 300))
+def test_slices_are_whole_blocks_of_all_users_in_order(users: int, count: int, block: int) -> None:
+    cut = slices(users, count, block)
     assert len(cut) == count
     assert [user for part in cut for user in part] == list(range(users))
-    assert all(part.start % GROUP == 0 or not part for part in cut)
-    assert max(map(len, cut)) - min(map(len, cut)) <= 2 * GROUP
+    whole = -(-block // GROUP) * GROUP
+    assert all(part.start % whole == 0 or not part for part in cut)
+    assert max(map(len, cut)) - min(map(len, cut)) <= 2 * whole
 
 
 @pytest.mark.faults("B3.8")
