@@ -225,6 +225,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "score.batch_size": (0, 2**31),
     "score.memory_gib": (0, 4096),
     "score.shards": (1, 10_000),
+    "score.actors": (0, 10_000),
     "publish.retention_dates": (1, 3660),
     "publish.keep_files": (1, 1000),
     "publish.keep_models": (1, 1000),

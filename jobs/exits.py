@@ -52,6 +52,7 @@ CODES: dict[type[Exception], int] = {
     recommender.InvalidModel: INTEGRITY,
     recommender.NonFiniteScores: INTEGRITY,
     recommender.OutOfMemory: RESOURCES,
+    recommender.EngineFailed: RESOURCES,
     recommender.NoDevice: RESOURCES,
 }
 

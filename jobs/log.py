@@ -29,7 +29,8 @@ def belongs_to(run_id: str | None) -> None:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    """What was given with the event; names with an underscore are of libraries that add to every line, as Ray does."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
 
 
 class _Stderr(logging.StreamHandler[Any]):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from jobs import (
     configuration,
+    engine,
     exits,
     expected,
     forget,
@@ -143,6 +143,7 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
         anew = not visible or options.strict or options.force is not None
         if anew or not _is_staged(settings, as_of, key, journal):
             space.check(settings, night)
+            engine.check(settings)
             model = _model(night, settings, run, journal, options)
             if options.until == "train":
                 journal.finish("trained")
@@ -288,20 +289,10 @@ def with_pin(settings: Settings, options: Options) -> Options:
 
 
 def _model(night: Night, settings: Settings, run: Run, journal: Journal, options: Options) -> Model:
-    use_device(settings)
+    engine.use_device(settings)
     if options.model == "train":
         from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
 
         model = train.find_or_train(night, settings, run, journal, options.force, options.progress)
         return model if options.until == "train" else train.choose(model, settings, strict=options.strict)
     return registry.find(settings, options.model)
-
-
-def use_device(settings: Settings) -> None:
-    """Let TensorFlow have what `score.device` says, before it is imported; raises `NoDevice`."""
-    if settings.score.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    if settings.score.device == "gpu":
-        from recommender import device
-
-        device.demand("gpu")

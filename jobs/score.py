@@ -4,7 +4,8 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs import inputs, plausible, publish, rules, train
+from jobs import engine, inputs, plausible, publish, rules, train
 from jobs.inputs import Night
 from jobs.progress import Progress
 from jobs.run import Journal, Run
@@ -34,10 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """All users of a night, and what their lists are made from."""
 
     night: Night
+    model: Model
     settings: Settings
     allowed: Candidates
     seen: History
@@ -45,22 +47,26 @@ class _Work:
     users_per_block: int
 
     @classmethod
-    def of(cls, night: Night, model: Model, settings: Settings, journal: Journal) -> "_Work":
+    def of(cls, night: Night, model: Model, settings: Settings) -> "Work":
+        """Load the model and look up what it needs."""
         allowed = rules.candidates_of(night, settings)
         include_seen, excluded = settings.score.include_seen, night.rules.excluded
         seen = history.of(night.ratings, night.users, allowed, include_seen=include_seen, excluded=excluded)
         memory = int(settings.score.memory_gib * 2**30) or None
         size = settings.score.batch_size or device.block_users(len(allowed), memory)
         logger.info("score.start", extra={"users": len(seen.users), "movies": allowed.own, "users_per_block": size})
+        ready = train.load(model).ready(night.ratings, night.attributes)
+        return cls(night, model, settings, allowed, seen, ready, size)
+
+    def note(self, journal: Journal) -> None:
+        """Tell the journal what it is."""
         journal.note(
-            n_users=len(seen.users),
-            n_movies=allowed.own,
-            top_n=settings.score.top_n,
-            model_version=model.version,
+            n_users=len(self.seen.users),
+            n_movies=self.allowed.own,
+            top_n=self.settings.score.top_n,
+            model_version=self.model.version,
             device=device.name(),
         )
-        ready = train.load(model).ready(night.ratings, night.attributes)
-        return cls(night, settings, allowed, seen, ready, size)
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
@@ -77,8 +83,8 @@ class _Work:
         own = self.settings.score
         return slices(len(self.seen.users), own.shards, own.batch_size or device.usual_block(len(self.allowed)))
 
-    def blocks(self, progress: Progress, parts: Sequence[range]) -> Iterator[score.Block]:
-        """The lists of users, one of the `parts` after the other."""
+    def blocks(self, progress: Progress, users: int, parts: Iterable[range] | None = None) -> Iterator[score.Block]:
+        """The lists of `users`: of all, or of one of the `parts` after the other."""
         chosen = self.settings.score
         blocks = score.top_n(
             self.ready,
@@ -92,7 +98,7 @@ class _Work:
             rules=self.night.rules,
             parts=parts,
         )
-        return progress.over(_timed(blocks), "scoring users", sum(map(len, parts)), _users, "users")
+        return progress.over(_timed(blocks), "scoring users", users, _users, "users")
 
 
 def stage(
@@ -104,14 +110,15 @@ def stage(
     to `force` them; then there is no partition that a later night could publish.
     """
     with journal.step("score") as step:
-        work, whole = _Work.of(night, model, settings, journal), _shards(night, model, settings, run.as_of)
+        work, whole = Work.of(night, model, settings), _shards(night, model, settings, run.as_of)
+        work.note(journal)
         partition = runs.stage(
             settings.runs,
             run.as_of,
             run.id,
             _from_shards(work, whole, progress)
             if len(whole) > 1
-            else _streams(work.blocks(progress, [range(len(work.seen.users))])),
+            else _streams(work.blocks(progress, len(work.seen.users))),
             work.schemas,
             _tables(night, work.ready, work.allowed, settings.publish.similar_movies),
             _record(journal.record, model),
@@ -137,11 +144,29 @@ def shard(
     if shards.is_finished(settings.runs, one):
         return False
     with journal.step("score") as step:
-        work = _Work.of(night, model, settings, journal)
-        users = work.parts[number - 1]
-        shards.write(settings.runs, one, _streams(work.blocks(progress, [users])), work.schemas)
-        step.rows = len(users)
+        work = Work.of(night, model, settings)
+        work.note(journal)
+        step.rows = Keeper(work, progress, len(work.parts[number - 1])).keep(one)
     return True
+
+
+class Keeper:
+    """Scores shards, one after the other, and keeps each; what all of them need is looked up once."""
+
+    def __init__(self, work: Work, progress: Progress, users: int) -> None:
+        """`users` is how many there will be, for the bar."""
+        self._work, self._wanted = work, deque[range]()
+        self._blocks = work.blocks(progress, users, iter(self._wanted.popleft, None))
+
+    def keep(self, one: Shard) -> int:
+        """Score a shard and write it; returns its users. Raises what `score.top_n` does."""
+        users = self._work.parts[one.number - 1]
+        if users:
+            self._wanted.append(users)
+        blocks = _first(self._blocks, len(users))
+        shards.write(self._work.settings.runs, one, _streams(blocks), self._work.schemas)
+        logger.debug("score.shard", extra={"shard": one.number, "of": one.of, "users": len(users)})
+        return len(users)
 
 
 def _shards(night: Night, model: Model, settings: Settings, as_of: date) -> list[Shard]:
@@ -151,19 +176,21 @@ def _shards(night: Night, model: Model, settings: Settings, as_of: date) -> list
     return [Shard(as_of, number + 1, settings.score.shards, key) for number in range(settings.score.shards)]
 
 
-def _from_shards(work: _Work, whole: Sequence[Shard], progress: Progress) -> Iterator[dict[str, pa.RecordBatch]]:
+def _from_shards(work: Work, whole: Sequence[Shard], progress: Progress) -> Iterator[dict[str, pa.RecordBatch]]:
     """The lists of all shards; one that is not finished is scored, and kept before the next is."""
-    root, parts = work.settings.runs, work.parts
+    root = work.settings.runs
     missing = [one for one in whole if not shards.is_finished(root, one)]
     if len(missing) < len(whole):
         goes_on_at = missing[0].number if missing else None
         finished = len(whole) - len(missing)
         logger.info("score.resumed", extra={"finished": finished, "of": len(whole), "goes_on_at": goes_on_at})
-    blocks = work.blocks(progress, [parts[one.number - 1] for one in missing])
-    for one, users in zip(whole, parts, strict=True):
+    if work.settings.score.engine == "ray" and missing:
+        engine.score(work.night, work.model, work.settings, missing)
+        missing = []
+    keeper = Keeper(work, progress, sum(len(work.parts[one.number - 1]) for one in missing))
+    for one in whole:
         if one in missing:
-            shards.write(root, one, _streams(_first(blocks, len(users))), work.schemas)
-            logger.debug("score.shard", extra={"shard": one.number, "of": one.of, "users": len(users)})
+            keeper.keep(one)
         yield from shards.read(root, one, work.schemas)
 
 

@@ -155,6 +155,10 @@ class Score:
     shards: int = 1
     """Parts that the users are scored in. Each is kept once it is finished, so that a killed run goes on after it, and may be
     scored elsewhere (`recjob score --shard`). It never changes a list."""
+    engine: Literal["local", "ray"] = "local"
+    """What scores shards. ray: actors of the cluster of RAY_ADDRESS, or of one started here (`pip install "recjob[ray]"`)."""
+    actors: int = 0
+    """Ray actors, each of which loads the model once; 0: one on each machine of the cluster."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """What trains and scores. auto: a GPU where TensorFlow finds one; gpu: or the run ends with exit code 6."""
     precision: Literal["auto", "float32", "tf32"] = "auto"

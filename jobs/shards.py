@@ -5,7 +5,7 @@ import logging
 from datetime import date
 from typing import Any
 
-from jobs import nightly, registry, space, state
+from jobs import engine, nightly, registry, space, state
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.nightly import Options
@@ -44,7 +44,7 @@ def score(settings: Settings, as_of: date, part: tuple[int, int], options: Optio
 
 def _model(night: Night, settings: Settings, as_of: date, options: Options) -> Model:
     """The model that the whole will be scored with."""
-    nightly.use_device(settings)
+    engine.use_device(settings)
     if options.model != "train":
         return registry.find(settings, options.model)
     from jobs import train

@@ -8,7 +8,8 @@ RecommenderError
 │   └── ListsRefused       the lists are not plausible enough to be published
 ├── InvalidModel         stored weights do not fit the model they claim to be
 ├── NonFiniteScores      a score is infinite or not a number: nothing of this run can be used
-└── OutOfMemory          scoring does not fit, however small the blocks
+├── OutOfMemory          scoring does not fit, however small the blocks
+└── EngineFailed         what is to score shards is out of reach, or is lost again and again
 """
 
 
@@ -99,6 +100,12 @@ class NoDevice(RecommenderError):
             "score.device is gpu, and TensorFlow finds no GPU",
             hint='pip install "recjob[gpu]", and see that nvidia-smi lists one; or --device auto',
         )
+
+
+class EngineFailed(RecommenderError):
+    """What is to score shards cannot be reached, or its processes are lost again and again."""
+
+    kind = "E_ENGINE"
 
 
 class OutOfMemory(RecommenderError):

@@ -1,6 +1,6 @@
 """Every user against every candidate movie, in blocks that fit the device; the best N of each leave as Arrow batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,7 +65,7 @@ def top_n(
     rounded: bool = False,
     on_screen: Callable[[Screening], None] = lambda screening: None,
     rules: Rules = NO_RULES,
-    parts: Sequence[range] = (),
+    parts: Iterable[range] | None = None,
 ) -> Iterator[Block]:
     """Yield the best `n` unseen candidates of every user, users in order, ranks 1..k without gaps.
 
@@ -89,7 +89,7 @@ def top_n(
             scorer.try_screen(on_screen)
         except _EXHAUSTED:  # the screen is made from more users than may fit: do without
             on_screen(Screening(0, 0, 0.0, 0.0, used=False))
-    for part in parts or [range(len(seen.users))]:
+    for part in [range(len(seen.users))] if parts is None else parts:
         start = part.start
         while start < part.stop:
             stop = min(start + size, part.stop)

@@ -31,6 +31,7 @@ HOMES = {
     "apscheduler": ["scheduler.py"],
     "click": ["jobs/cli.py", "jobs/commands.py", "jobs/experiments.py", "jobs/lookups.py", "jobs/upkeep.py"],
     "optuna": ["jobs/tune.py"],
+    "ray": ["jobs/engine.py"],
     "matplotlib": ["jobs/plots.py", "jobs/report_plots.py"],
     "jinja2": ["jobs/report.py"],
     "prometheus_client": ["jobs/metrics.py"],

@@ -1,6 +1,7 @@
 """Users scored in shards, by whomever and in whatever order: the lists are those of one run, byte for byte."""
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import os
@@ -18,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import DAY, GOOD, STATUS, batch, schemas, staged
 
-from jobs import configuration, doctor, forget, ingest, prune, state
+from jobs import configuration, doctor, engine, forget, ingest, prune, state
 from jobs import shards as parts
+from jobs.configuration import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from recommender.grid import GROUP, slices
@@ -72,13 +74,13 @@ def made(settings: Settings, count: int) -> RunPartition:
     return runs.find(settings.runs, nightly(changed(settings, shards=count), LAST, STAGE)["run_id"])
 
 
-def in_child(settings: Settings, *arguments: str, script: str = "") -> subprocess.Popen[str]:
+def in_child(settings: Settings, *arguments: str, script: str = "", **more: str) -> subprocess.Popen[str]:
     """Run `recjob score` in a process of its own, after `script`."""
     named = {configuration.variable(key): str(value) for key, value in MODEL.items()}
     code = f"import sys\nfrom jobs import cli\n{script}\nsys.argv[0] = 'recjob'\ncli.main()"
     command = [sys.executable, "-c", code, "score", "--date", str(LAST), "--log-format", "json", *arguments]
     return subprocess.Popen(
-        command, env=environment(settings) | named, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment(settings) | named | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -166,6 +168,34 @@ def test_a_run_that_is_killed_in_a_shard_goes_on_with_that_shard(
     assert partition.record["files"] == whole.record["files"]
     assert names(copy) == []
     assert list(copy.runs.rglob(".draft-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B1.1", "B3.8")
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs Ray: pip install "recjob[ray]"')
+def test_an_actor_that_is_killed_costs_its_shard_only_and_the_files_are_those_of_one_run(
+    copy: Settings, whole: RunPartition
+) -> None:
+    child = in_child(copy, "--shards", "8", "--engine", "ray", "--no-publish", "--json", RECJOB_SCORE_ACTORS="2")
+    assert child.stderr is not None
+    pids = json.loads(next(line for line in child.stderr if '"score.actors"' in line))["pids"]
+    assert len(pids) == 2
+    os.kill(pids[0], signal.SIGKILL)
+    out, rest = child.communicate(timeout=200)
+    assert child.returncode == 0, rest
+    by = [json.loads(line)["by"] for line in rest.splitlines() if '"score.shard"' in line]
+    assert len(by) == 8
+    assert len({*by, *pids}) == 3  # one took the place of the first
+    partition = runs.find(copy.runs, json.loads(out)["run_id"])
+    assert partition.record["files"] == whole.record["files"]
+
+
+def test_ray_needs_shards_and_ray(copy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidSettings, match="ray"):
+        engine.check(changed(copy, engine="ray"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidSettings, match="Ray is not installed"):
+        nightly(changed(copy, engine="ray", shards=2), LAST, STAGE)
 
 
 @pytest.mark.faults("B1.1", "B3.8")
