@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs import query, schedule
+from jobs import engine, query, schedule
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
@@ -161,7 +161,8 @@ def _told_afterwards(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _device(_: Settings) -> Iterator[Finding]:
+def _device(settings: Settings) -> Iterator[Finding]:
+    engine.check(settings)
     from recommender import device  # TensorFlow comes with it
 
     yield Finding("device", "good", device.name())
