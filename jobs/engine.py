@@ -54,6 +54,9 @@ def score(night: Night, model: Model, settings: Settings, missing: Sequence[Shar
             scored = ActorPool(actors).map_unordered(lambda one, shard: one.score.remote(shard), missing)
             for number, pid in scored:
                 logger.info("score.shard", extra={"shard": number, "of": settings.score.shards, "by": pid})
+        except SystemExit:  # Ray makes one of its own of the signal that interrupts it
+            signals.check()
+            raise
         except ConnectionError as error:
             hint = "is the cluster of RAY_ADDRESS up, and RAY_AUTH_TOKEN the one it was started with?"
             raise EngineFailed(f"no Ray cluster answers: {_line(error)}", hint=hint) from error
