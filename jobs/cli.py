@@ -3,6 +3,7 @@
 stdout is the result, stderr the log. Nothing here imports TensorFlow, DuckDB or Arrow, so that `--help` is quick.
 """
 
+import atexit
 import io
 import json
 import logging
@@ -243,8 +244,10 @@ def main() -> NoReturn:
         command = error.ctx.command_path if error.ctx else "recjob"
         _fail("E_USAGE", error.format_message(), f"{command} --help", exits.USAGE, wants_json)
     except signals.Stopped as stop:
+        _end_quietly()
         _fail(stop.kind, stop.why, "run it again: nothing was lost", int(stop.code or exits.SIGTERM), wants_json)
     except (KeyboardInterrupt, click.Abort):
+        _end_quietly()
         _fail("E_SIGNAL", "interrupted", "run it again: nothing was lost", exits.SIGINT, wants_json)
     except BrokenPipeError:
         _drop_output()
@@ -281,6 +284,12 @@ def _fail(
     except OSError:
         _drop_output()
     sys.exit(code)
+
+
+def _end_quietly() -> None:
+    """Let native libraries, cut off in the middle, say nothing of it as the interpreter ends."""
+    if "tensorflow" in sys.modules or "tensorflow.python" in sys.modules:
+        atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def _drop_output() -> None:

@@ -75,10 +75,7 @@ def _id(column: pa.ChunkedArray, text: str, what: str) -> pa.Scalar:
     except (ValueError, OverflowError, pa.ArrowInvalid):
         found = pa.scalar(None, column.type)
     if not found.is_valid or str(found.as_py()) != text or not pc.any(pc.equal(column, found)).as_py():
-        popular = (
-            "; somebody without a rating gets what is popular: recjob recommend shows it" if what == "user" else ""
-        )
-        raise NotFound(f"there is no {what} {text!r} in the input", hint=f"ids are those of the source{popular}")
+        raise NotFound(f"there is no {what} {text!r} in the input", hint="ids are those of the source")
     return found
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from jobs import publish
+from jobs import publish, state
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, warehouse
@@ -29,13 +29,14 @@ def export(settings: Settings, target: Path, form: Format | None = None, as_of: 
     chosen = form or target.suffix.removeprefix(".")
     if chosen not in get_args(Format):
         raise InvalidSettings(f"{target} does not say its format", hint=f"--format {', '.join(get_args(Format))}")
+    place = state.place_for(target, settings)
     shown = publish.visible(settings)
     if not shown or (as_of or max(shown)) not in shown:
         raise NotFound(f"no lists of {as_of or 'any date'} are published", hint="recjob nightly --date D")
     day = as_of or max(shown)
     values = {"day": day} | ({"formula": _FORMULA, "shown": _SHOWN} if chosen == "csv" else {})
     statement = warehouse.sql(f"export/{'rows' if chosen == 'parquet' else chosen}.sql")
-    with warehouse.reader(settings.database) as connection, atomic.new_file(target) as draft:
+    with warehouse.reader(settings.database) as connection, atomic.new_file(place) as draft:
         rows = _write(chosen, connection.sql(statement, params=values).to_arrow_reader(_ROWS), draft)
     return {"path": str(target), "format": chosen, "as_of_date": day, "lines" if chosen == "jsonl" else "rows": rows}
 

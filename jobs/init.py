@@ -23,6 +23,8 @@ min_share = 0.5                # fewest ratings, as a share of those of the last
 
 # [input.columns]              # where your columns have other names
 # user_id = "userId"
+# movie_id = "movieId"
+# rating = "stars"
 # rated_at = "timestamp"
 # ingested_at = "arrived"      # when a rating reached you, for --known-at
 

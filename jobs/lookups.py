@@ -127,12 +127,14 @@ def models_export(ctx: click.Context, version: str, target: Path) -> Answer:
 @click.pass_context
 def models_card(ctx: click.Context, version: str, target: Path | None) -> Answer:
     """Tell what VERSION, or `champion`, is, what it was measured on and what limits it, as a Markdown page."""
-    from jobs import card, registry
+    from jobs import card, registry, state
 
-    done = card.card(registry.shown(settings_of(ctx), version))
+    settings = settings_of(ctx)
+    done = card.card(registry.shown(settings, version))
     if target is None:
         return done, card.markdown(done).rstrip("\n")
-    return done | {"path": str(card.write(done, target))}, str(target)
+    card.write(done, state.place_for(target, settings))
+    return done | {"path": str(target)}, str(target)
 
 
 @click.command(cls=Job)

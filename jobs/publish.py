@@ -36,8 +36,10 @@ def publish(settings: Settings, journal: Journal) -> Published:
         journal.note(published_at=now)
         history = journals.records(settings.journal, settings.lock)
         partitions = _publishable(settings)
+        own = journal.record["run_id"]  # what readers see of it must not be that it is still at work
+        history = [record | ({"status": "published"} if record["run_id"] == own else {}) for record in history]
         rows = _rows(settings, partitions, history, now)
-        published = warehouse.publish(settings.published, settings.database, journal.record["run_id"], partitions, rows)
+        published = warehouse.publish(settings.published, settings.database, own, partitions, rows)
         step.rows = published.rows
     logger.info("published", extra={"rows": published.rows, "dates": len(partitions), "file": published.path.name})
     return published

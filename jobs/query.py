@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jobs import publish
+from jobs import publish, state
 from jobs import run as journals
 from jobs.settings import Settings
 from storage import answers, atomic, models, parquet, warehouse
@@ -27,9 +27,10 @@ def save(
     settings: Settings, statement: str, target: Path, max_rows: int = 100_000, timeout: float = 60.0
 ) -> dict[str, Any]:
     """The same into a Parquet file, whole or not at all, with the types that the columns have in DuckDB."""
+    place = state.place_for(target, settings)
     with warehouse.reader(settings.database, answers.MEMORY) as connection:
         found = answers.table(connection, statement, max_rows, timeout)
-    parquet.write(found, target)
+    parquet.write(found, place)
     return {"path": str(target), "columns": found.column_names, "rows": found.num_rows}
 
 

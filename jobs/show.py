@@ -6,25 +6,22 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows under a header, numbers to the right; as wide as it must be, nothing cut off."""
-    laid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     body = [[_cell(value) for value in row] for row in rows]
     kinds = list(zip(*body, strict=True)) if body else [()] * len(columns)
+    laid = []
     for name, cells in zip(columns, kinds, strict=True):
         numeric = bool(cells) and all(
             cell == "" or (cell.lstrip("-")[:1].isdigit() and " " not in cell) for cell in cells
         )
-        laid.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in body:
-        laid.add_row(*row)
-    screen = io.StringIO()
-    Console(file=screen, width=10_000, color_system=None, markup=False, highlight=False, emoji=False).print(laid)
-    return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())
+        width = max(map(cell_len, (name, *cells)))
+        gaps = [(cell, " " * (width - cell_len(cell))) for cell in (name, *cells)]
+        laid.append([gap + cell if numeric else cell + gap for cell, gap in gaps])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*laid, strict=True))
 
 
 def facts(document: dict[str, Any]) -> str:

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from jobs import run as journals
+from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, rebuild, runs, state
 from storage.rebuild import RunFacts
@@ -47,6 +49,23 @@ def shared(settings: Settings, wait: float) -> Iterator[None]:
     with atomic.shared_lock(settings.lock, wait):
         state.check(settings.state_dir)
         yield
+
+
+def place_for(target: Path, settings: Settings) -> Path:
+    """Where a file is written that somebody asked for: links are followed. Raises `InvalidSettings`.
+
+    A file appears whole, by a rename: that would put it in the place of a pipe or a device, or of what readers open.
+    """
+    place = target.resolve()
+    if place.is_relative_to(settings.state_dir.resolve()):
+        raise InvalidSettings(
+            f"{target} is in the state folder", hint="name a file elsewhere: recjob alone writes there"
+        )
+    if (target.exists() and not target.is_file()) or target.name == "-":
+        raise InvalidSettings(f"{target} is no plain file", hint="name one; recjob query --format csv prints to stdout")
+    if not place.parent.is_dir():
+        raise InvalidSettings(f"the folder of {target} does not exist", hint=f"mkdir -p {place.parent}")
+    return place
 
 
 def run_facts(settings: Settings) -> dict[str, RunFacts]:

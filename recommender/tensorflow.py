@@ -47,7 +47,7 @@ def _native_stderr_held() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not a signal, of which TensorFlow has nothing to tell
             held.seek(0)
             os.write(screen, held.read())
             raise

@@ -34,6 +34,11 @@ _WRITTEN = {
 }
 
 
+_WHERE = (
+    "input.ratings names a Parquet or CSV file, a folder or a quoted glob; without it, recjob ingest fills the lake"
+)
+
+
 @dataclass(frozen=True)
 class Problem:
     """A column that cannot be used."""
@@ -62,13 +67,9 @@ def files_of(source: str) -> list[Path]:
         found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).name[0] not in "_."]
     files = sorted(file for file in found if file.is_file())
     if not files and not path.exists() and not glob.has_magic(source):
-        raise NoRatings(
-            f"{source} does not exist", hint="a Parquet or CSV file, a folder of them, or a quoted glob", path=source
-        )
+        raise NoRatings(f"{source} does not exist", hint=_WHERE, path=source)
     if not files:
-        raise NoRatings(
-            f"{source} has no data files", hint="a Parquet or CSV file, a folder of them, or a quoted glob", path=source
-        )
+        raise NoRatings(f"{source} has no data files", hint=_WHERE, path=source)
     return files
 
 

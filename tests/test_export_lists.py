@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,25 @@ def test_what_cannot_be_exported_is_told_and_leaves_nothing(night: Settings, tmp
     with pytest.raises(NotFound, match="2020-01-01"):
         export(night, tmp_path / "lists.csv", as_of="2020-01-01")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_written_through_a_link_and_nothing_else_is_replaced(night: Settings, tmp_path: Path) -> None:
+    target, link, pipe = (tmp_path / name for name in ("target.csv", "link.csv", "pipe.csv"))
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    export(night, link)
+    assert link.is_symlink()
+    assert target.read_text().count("\n") > 1
+    before = night.database.readlink()
+    for wrong, why in (
+        (pipe, "no plain file"),
+        (Path("/dev/null"), "no plain file"),
+        (Path("-"), "no plain file"),
+        (night.database, "in the state folder"),
+        (tmp_path / "no" / "such" / "lists.csv", "does not exist"),
+    ):
+        with pytest.raises(InvalidSettings, match=why):
+            export(night, wrong, "csv")
+    assert pipe.is_fifo()
+    assert night.database.readlink() == before
+    assert not (tmp_path / "no").exists()

@@ -76,6 +76,25 @@ STOPS = [
 
 @pytest.mark.slow
 @pytest.mark.faults("B4.5")
+@pytest.mark.parametrize("after", [0.8, 1.6])
+def test_a_signal_while_tensorflow_is_loaded_says_two_lines_and_no_more(settings: Settings, after: float) -> None:
+    """Native libraries that are cut off in the middle have a lot to say of it."""
+    command = [sys.executable, "-m", "jobs.cli", "-q", "nightly", "--date", str(LAST)]
+    with subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE, text=True) as child:
+        while "tensorflow" not in Path(f"/proc/{child.pid}/maps").read_text():
+            time.sleep(0.01)
+        time.sleep(after)
+        child.terminate()
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert [line for line in said.splitlines() if not line.startswith("{")] == [
+        "error[E_SIGNAL]: stopped by SIGTERM",
+        "hint: run it again: nothing was lost",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B4.5")
 def test_a_signal_in_any_step_ends_the_run_and_the_next_one_needs_no_hand(tmp_path: Path) -> None:
     undisturbed = nightly(world_in(tmp_path / "other"), LAST)
     settings = world_in(tmp_path / "state")
