@@ -1,5 +1,6 @@
 """Why a movie is in somebody's list, or why not: worked out again by the model and from the ratings the list was made of."""
 
+import logging
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -22,6 +23,7 @@ from storage import models, runs
 from storage.errors import NotFound
 from storage.models import Model
 
+logger = logging.getLogger(__name__)
 _PARTS = {"choice": (1.0, 0.0, 0.0), "taste": (0.0, 1.0, 0.0), "stars": (0.0, 0.0, 1.0)}
 """What a score of the default model is the sum of: blends of one part alone."""
 _NEAREST = 3
@@ -38,6 +40,11 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
     """
     day, record = _newest(settings)
     night = rules.applied(inputs.read(settings, journals.watermark(day, settings.timezone)), settings, day)
+    if record.get("n_ratings") not in (None, night.ratings.num_rows):
+        why = "ratings have come or gone since the lists were made: ranks and reasons are those of now"
+        logger.warning(
+            "explain.other_ratings", extra={"then": record["n_ratings"], "now": night.ratings.num_rows, "why": why}
+        )
     person = _id(night.ratings["user_id"], user, "user")
     wanted = None if movie is None else _id(night.catalogue["movie_id"], movie, "movie")
     version = _model(settings, record)

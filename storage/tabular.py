@@ -85,7 +85,7 @@ def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:
         if table.column_names.count(column) > 1:
             raise InvalidInput(f"{path} has more than one column {column!r}", path=str(path), column=column)
     names = {name: table[column] for name, column in wanted.items() if column in table.column_names}
-    return pa.table(names)
+    return pa.table(names, metadata=dict(wanted))  # so that errors can name columns as the file has them
 
 
 def typed(
@@ -97,16 +97,18 @@ def typed(
     """
     columns: dict[str, pa.ChunkedArray] = {}
     problems: list[Problem] = []
+    called = {key.decode(): column.decode() for key, column in (table.schema.metadata or {}).items()}
     for name, kind in kinds.items():
+        theirs = called.get(name, name)
         if name not in table.column_names:
             if name in required:
-                problems.append(Problem(path, name, "missing", f"{EXPECTED[kind]} (input.columns.{name} names it)"))
+                problems.append(Problem(path, theirs, "missing", f"{EXPECTED[kind]} (input.columns.{name} names it)"))
             continue
         try:
             columns[name] = _KINDS[kind](table[name])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, OverflowError) as error:
             reason = str(error).splitlines()[0] if isinstance(error, pa.ArrowInvalid) else _found(table[name], kind)
-            problems.append(Problem(path, name, reason, EXPECTED[kind]))
+            problems.append(Problem(path, theirs, reason, EXPECTED[kind]))
     return pa.table(columns), problems
 
 

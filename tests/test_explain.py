@@ -1,5 +1,7 @@
 """Explanations agree with what was published, and add up."""
 
+import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -7,10 +9,11 @@ import numpy as np
 import pytest
 from conftest import LAST, small_world, world_in
 
-from jobs import query, show
+from jobs import ingest, query, show
 from jobs.explain import explain
 from jobs.nightly import nightly
 from jobs.settings import Settings
+from storage.catalogue import Catalogue
 from storage.errors import NotFound
 
 
@@ -74,3 +77,13 @@ def test_a_movie_far_back_has_its_rank_and_one_that_is_no_candidate_a_reason(tmp
 def test_nobody_and_nothing_is_not_found(night: Settings, user: str, movie: str | None) -> None:
     with pytest.raises(NotFound):
         explain(night, user, movie)
+
+
+def test_ratings_that_came_since_are_told(night: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(night.state_dir, tmp_path / "state", symlinks=True)
+    copy, other = dataclasses.replace(night, state_dir=tmp_path / "state"), small_world(seed=2)
+    explain(copy, "1", limit=1)
+    assert "explain.other_ratings" not in caplog.messages
+    ingest.append(copy, "later", Catalogue(other.ratings.slice(0, 5), other.movies), 0.0)
+    explain(copy, "1", limit=1)
+    assert "explain.other_ratings" in caplog.messages

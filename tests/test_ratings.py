@@ -131,6 +131,8 @@ def test_a_missing_column_says_which_setting_names_it(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "a.parquet")
     with pytest.raises(InvalidInput, match=r"column 'rating' is missing, expected numbers \(input\.columns\.rating"):
         read(tmp_path / "a.parquet")
+    with pytest.raises(InvalidInput, match=r"column 'starz' is missing, .*input\.columns\.rating names it"):
+        ratings.read(str(tmp_path / "a.parquet"), {"rating": "starz"}, before=None)
 
 
 @pytest.mark.parametrize(
