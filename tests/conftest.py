@@ -1,11 +1,12 @@
 """Small worlds on disk, and recjob as a real child process."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ hypothesis.settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job hands that on to every child
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def levels_as_they_were() -> Iterator[None]:
+    """A command that is run in this process, `-q` say, sets what recjob's loggers let through for good."""
+    ours = [logging.getLogger(name) for name in ("jobs", "recommender", "storage", "scheduler", "__main__")]
+    before = [logger.level for logger in ours]
+    yield
+    for logger, level in zip(ours, before, strict=True):
+        logger.setLevel(level)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
