@@ -68,7 +68,7 @@ def test_sql_in_ids_titles_columns_and_names_is_data_for_a_whole_night(tmp_path:
     assert "\x07" not in shown
     (tmp_path / "recjob.toml").write_text("\n".join([*lines, 'user_id = "nobody\'s"']))
     missing = document(recjob("check", "--date", str(LAST), "--json"))
-    assert (missing["exit_code"], missing["error"]["column"]) == (3, "user_id")
+    assert (missing["exit_code"], missing["error"]["column"]) == (3, "nobody's")
 
 
 @pytest.mark.faults("B5.11")
