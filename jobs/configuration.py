@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jobs.settings import Settings
 from recommender.config import RECIPES
+from storage import urls
 
 logger = logging.getLogger(__name__)
 _LARGEST = 2**20
@@ -26,6 +27,8 @@ _PATHS = (
     *(f"rules.{name}" for name in ("candidates_sql", "allow", "block", "exclude", "opt_out", "pinned")),
 )
 """Keys of files and folders."""
+_URLS = ("input.ratings", "input.movies", "input.users")
+"""Keys that may be URLs as well."""
 PRIVATE = ("hooks.on_success", "hooks.on_refusal", "hooks.on_failure")
 """Keys whose values are shown nowhere: arguments of programs may hold a password."""
 
@@ -53,11 +56,22 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
         ("flag", {key: value for key, value in (flags or {}).items() if value is not None}),
     ):
         for key, value in found.items():
-            values[key] = _checked(key, value, source)
+            values[key] = _located(key, _checked(key, value, source), source)
             origin[key] = f"{source} {variable(key)}" if source == "environment" else source
     settings: Settings = _build(Settings, values, origin)
     _check_ranges(settings)
     return settings
+
+
+def _located(key: str, value: Any, source: str) -> Any:
+    """The value, of a key that may be a URL: with file:// as a path. Raises `InvalidSettings`, which quotes no password."""
+    if key not in _URLS or not urls.is_url(value):
+        return value
+    if problem := urls.problem(value):
+        raise InvalidSettings(
+            f"{source}: {key} {problem}", hint="s3://bucket/folder, gs://, az://, abfs:// or file:///"
+        )
+    return urls.plain(value)
 
 
 def known_keys() -> dict[str, Any]:
@@ -93,7 +107,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         raise InvalidSettings(f"{file} is not TOML: {error}") from error
     found = _leaves(document)
     for key in _PATHS:
-        if isinstance(found.get(key), str) and found[key]:
+        if isinstance(found.get(key), str) and found[key] and not urls.is_url(found[key]):
             found[key] = str(file.resolve().parent / found[key])
     return found
 

@@ -13,7 +13,7 @@ from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.errors import RecommenderError
-from storage import atomic, models, runs, shards, state, tabular, warehouse
+from storage import atomic, models, remote, runs, shards, state, tabular, warehouse
 from storage.errors import StorageError
 
 State = Literal["good", "warn", "bad"]
@@ -71,13 +71,17 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _input(settings: Settings) -> Iterator[Finding]:
+    for name, url in settings.input.remote.items():
+        found = remote.objects_of(url)
+        told = f"{len(found)} files, {sum(one.size for one in found) / 2**20:.0f} MiB, at {url}"
+        yield Finding("input", "good", f"{name}: {told}; recjob check fetches and looks into them")
     source = settings.input.ratings or str(settings.lake / "ratings")
-    files = tabular.files_of(source)
+    files = [] if "ratings" in settings.input.remote else tabular.files_of(source)
     named = [*files, *map(Path, settings.rules.files.values())]
     unreadable = [path for path in named if not os.access(path, os.R_OK)]
     if unreadable:
         yield Finding("input", "bad", f"{unreadable[0]} cannot be read", "is it there? chmod, or run as another user")
-    else:
+    elif files:
         size = sum(path.stat().st_size for path in files)
         yield Finding(
             "input", "good", f"{len(files)} files of ratings, {size / 2**20:.0f} MiB; recjob check looks into them"

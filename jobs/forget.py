@@ -4,17 +4,17 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import inputs, state
 from jobs import run as journals
-from jobs import state
 from jobs.settings import Settings
-from storage import atomic, forgotten, lake, models, rebuild, runs, shards, tabular
+from storage import atomic, forgotten, lake, models, rebuild, remote, runs, shards, tabular
 from storage.errors import CorruptState, StorageError
 from storage.forgotten import Forgotten
 from storage.models import Model
@@ -67,7 +67,7 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
     """
     for folder in settings.guarded:
         atomic.sweep(folder)
-    kept = (settings.state_dir / "downloads", settings.models / "unfinished")
+    kept = (settings.state_dir / "downloads", settings.models / "unfinished", settings.cache)
     made_again = [
         *kept,
         *shards.every(settings.runs),
@@ -134,7 +134,20 @@ def _journal(settings: Settings, ids: Sequence[str]) -> int:
 
 def _sources(settings: Settings, ids: Sequence[str]) -> list[dict[str, Any]]:
     """The user's own files, which are not recjob's to change, that still have somebody of `ids`; rows None: not readable."""
-    source, wanted, found = settings.input, {"user_id": settings.input.columns.user_id}, []
+    try:
+        with inputs.at_hand(settings) as local:
+            found = list(_still_in(local, ids))
+        return [{"path": remote.url_in(path, settings.cache), "rows": rows} for path, rows in found if rows != 0]
+    except StorageError as error:
+        logger.warning("forget.not_fetched", extra={"why": str(error)})
+        return [{"path": url, "rows": None} for url in settings.input.remote.values()]
+    finally:
+        remote.clear(settings.cache)
+
+
+def _still_in(settings: Settings, ids: Sequence[str]) -> Iterator[tuple[str, int | None]]:
+    """Each file that may have users, and how many rows it has of `ids`."""
+    source, wanted = settings.input, {"user_id": settings.input.columns.user_id}
     for path in [
         *(tabular.files_of(source.ratings) if source.ratings else []),
         *([Path(source.users)] if source.users else []),
@@ -145,6 +158,4 @@ def _sources(settings: Settings, ids: Sequence[str]) -> list[dict[str, Any]]:
             rows = pc.sum(pc.is_in(users, value_set=pa.array(ids, pa.string()))).as_py()
         except (StorageError, KeyError, pa.ArrowInvalid):
             rows = None
-        if rows != 0:
-            found.append({"path": str(path), "rows": rows})
-    return found
+        yield str(path), rows

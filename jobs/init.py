@@ -14,7 +14,7 @@ state_dir = "state"            # lake, models, runs and the published recommenda
 timezone = "UTC"               # the zone in which a date ends
 
 [input]
-# ratings = "/data/ratings"    # your own Parquet file, folder or glob; without it, what `recjob ingest` collected
+# ratings = "/data/ratings"    # your own Parquet file, folder, glob or s3:// URL; without it, what `recjob ingest` collected
 # movies = "/data/movies.parquet"
 # users = "/data/users.parquet"
 max_rejected = 0.0             # share of unusable rows that is tolerated

@@ -1,7 +1,9 @@
 """What a night may know: ratings before its watermark, and the movies and users beside them."""
 
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +19,7 @@ from jobs.settings import Settings
 from recommender import schema
 from recommender.known import Attributes
 from recommender.rules import NO_RULES, Rules
-from storage import digest, forgotten, steady, tabular
+from storage import digest, forgotten, remote, steady, tabular
 from storage import ratings as stored
 from storage.errors import InvalidInput, NoRatings
 from storage.ratings import Limits
@@ -126,6 +128,27 @@ def read(
 
     `known_at`: without ratings that arrived from that instant on, which takes a column that says so.
     """
+    with at_hand(settings) as local:
+        night = _read(local, before, known_at, progress)
+    for entry in (*night.files, *night.rejected):
+        entry["path"] = remote.url_in(entry["path"], settings.cache)
+    return night
+
+
+@contextmanager
+def at_hand(settings: Settings) -> Iterator[Settings]:
+    """The settings with the paths of files in place of URLs, once these are fetched; errors still name the URLs."""
+    wanted = settings.input.remote
+    if not wanted:
+        yield settings
+        return
+    remote.fetch(wanted.values(), settings.cache, settings.input.settle_seconds)
+    paths: dict[str, Any] = {name: str(remote.path_of(url, settings.cache)) for name, url in wanted.items()}
+    with remote.named(settings.cache):
+        yield dataclasses.replace(settings, input=dataclasses.replace(settings.input, **paths))
+
+
+def _read(settings: Settings, before: datetime | None, known_at: datetime | None, progress: Progress) -> Night:
     source, columns, limits = ratings_of(settings)
     if known_at is not None and not columns.get("ingested_at"):
         raise InvalidSettings("--known-at needs input.columns.ingested_at", hint="it names the column with the arrival")
@@ -135,7 +158,8 @@ def read(
         )
     for file in found.files:
         told = ("path", "bytes", "rows", "rows_used", "rows_future", "rows_rejected")
-        logger.debug("input.file", extra={name: file[name] for name in told})
+        named = {"path": remote.url_in(file["path"], settings.cache)}
+        logger.debug("input.file", extra={name: file[name] for name in told} | named)
     movies_path, users_path = _beside(settings, "movies"), _beside(settings, "users")
     movies = stored.read_movies(movies_path, vars(settings.input.columns)) if movies_path else None
     users = stored.read_users(users_path, vars(settings.input.columns), before=before) if users_path else None
@@ -150,15 +174,17 @@ def read(
 def _without_forgotten(
     settings: Settings, ratings: pa.Table, users: pa.Table | None
 ) -> tuple[pa.Table, pa.Table | None]:
-    """The tables without the people whom `recjob forget` erased: their source may still have them."""
+    """The tables without the people whom `recjob forget` erased: their source may still have them, the cache must not."""
     listed = forgotten.load(settings.state_dir)
-    kept = listed.without(ratings)
+    kept, known = listed.without(ratings), users and listed.without(users)
+    if kept.num_rows < ratings.num_rows or known != users:
+        remote.clear(settings.cache)
     if kept.num_rows < ratings.num_rows:
         logger.warning("forgotten.kept_out", extra={"ratings": ratings.num_rows - kept.num_rows})
         kept = kept.combine_chunks()
     if not kept.num_rows:
         raise NoRatings("nobody is left whom recjob was not told to forget", hint="recjob forget --let-in undoes it")
-    return kept, users and listed.without(users)
+    return kept, known
 
 
 def key_of(night: Night, settings: Settings, model: str) -> str:

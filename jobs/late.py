@@ -21,8 +21,9 @@ def late(settings: Settings) -> dict[str, Any]:
     if not shown:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     ends = {day: journals.watermark(date.fromisoformat(day), settings.timezone) for day in sorted(shown)}
-    source, columns, limits = inputs.ratings_of(settings)
-    at = ratings.instants(source, columns, before=max(ends.values()), limits=limits)
+    with inputs.at_hand(settings) as local:
+        source, columns, limits = inputs.ratings_of(local)
+        at = ratings.instants(source, columns, before=max(ends.values()), limits=limits)
     records = {record["run_id"]: record for record in journals.records(settings.journal, settings.lock)}
     dates = []
     for day, end in ends.items():

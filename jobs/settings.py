@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from recommender.config import ModelConfig, Recipe, TrainConfig, recipe
+from storage import urls
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Input:
     """Where the ratings of a night come from."""
 
     ratings: str = ""
-    """Parquet file, folder or glob of your own; empty: the lake that `recjob ingest` fills."""
+    """Parquet file, folder or glob of your own, or a URL of such (s3://, gs://, az://, abfs://); empty: the lake that
+    `recjob ingest` fills."""
     movies: str = ""
-    """Parquet or CSV with movie_id and, if known, title, genres, year, release_date, available; empty: the lake's."""
+    """Parquet or CSV with movie_id and, if known, title, genres, year, release_date, available, or its URL; empty: the
+    lake's."""
     users: str = ""
-    """Parquet or CSV with user_id; empty: the lake's. Users without a rating get a list of popular movies."""
+    """Parquet or CSV with user_id, or its URL; empty: the lake's. Users without a rating get a list of popular movies."""
     max_rejected: float = 0.0
     """Largest share of rating rows that may be unusable (null, not finite, off the scale) before the run is refused."""
     lowest_rating: float | None = None
@@ -51,6 +54,12 @@ class Input:
     settle_seconds: float = 2.0
     """How long a file must have been left alone before it is read; a younger one is waited for."""
     columns: Columns = Columns()
+
+    @property
+    def remote(self) -> dict[str, str]:
+        """The URLs among the sources, by the name of their setting."""
+        named = {name: getattr(self, name) for name in ("ratings", "movies", "users")}
+        return {name: source for name, source in named.items() if urls.is_url(source)}
 
 
 @dataclass(frozen=True)
@@ -252,6 +261,11 @@ class Settings:
     def lake(self) -> Path:
         """Ratings, movies and users that `recjob ingest` filled."""
         return self.state_dir / "lake"
+
+    @property
+    def cache(self) -> Path:
+        """What was fetched of an input in an object store."""
+        return self.state_dir / "cache"
 
     @property
     def models(self) -> Path:

@@ -10,6 +10,9 @@ StorageError
 ├── DiskFailed          the disk reports an error
 │   ├── DiskFull          no room, now or foreseen
 │   └── NoPermission      the state folder is read-only, somebody else's, or open to everybody
+├── StoreFailed         an object store does not answer, or only with errors, however often it is asked
+│   ├── StoreForbidden    no credentials, or they do not allow it
+│   └── StoreMissing      there is no such bucket
 ├── CorruptState        recjob's own files do not pass their integrity check
 │   ├── AuditFailed       a published file that was built breaks a rule of the tables
 │   └── StateVersion      the state folder was written by a newer recjob
@@ -97,6 +100,24 @@ class NoPermission(DiskFailed):
     """A folder or file of recjob's own cannot be written by this user, or can be by everybody."""
 
     kind = "E_PERMISSION"
+
+
+class StoreFailed(StorageError):
+    """An object store could not be reached, or was asked in vain."""
+
+    kind = "E_STORE"
+
+
+class StoreForbidden(StoreFailed):
+    """The credentials, or the lack of them, do not allow a request."""
+
+    kind = "E_STORE_FORBIDDEN"
+
+
+class StoreMissing(StoreFailed):
+    """A URL names a bucket or an account that is not there."""
+
+    kind = "E_STORE_MISSING"
 
 
 class CorruptState(StorageError):

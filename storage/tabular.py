@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,8 +59,7 @@ def files_of(source: str) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        inside = [file for suffix in _SUFFIXES for file in path.rglob(f"*{suffix}")]
-        found = [file for file in inside if not any(part[0] in "_." for part in file.relative_to(path).parts)]
+        found = [file for file in path.rglob("*") if is_data(file.relative_to(path))]
     elif path.is_file():  # whatever its name: it was named
         found = [path]
     else:
@@ -71,6 +70,11 @@ def files_of(source: str) -> list[Path]:
     if not files:
         raise NoRatings(f"{source} has no data files", hint=_WHERE, path=source)
     return files
+
+
+def is_data(inside: PurePath) -> bool:
+    """Whether a file in a folder counts as one of data, by its path within that folder."""
+    return inside.name.endswith(_SUFFIXES) and not any(part[0] in "_." for part in inside.parts)
 
 
 def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:

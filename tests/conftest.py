@@ -17,11 +17,14 @@ os.environ.pop("PYTHONUNBUFFERED", None)  # what children print is buffered, as 
 
 import hypothesis
 import numpy as np
+import objectstore
 import pyarrow as pa
 import pytest
+from objectstore import Store
 
 from jobs import configuration, ingest
 from jobs.settings import Settings
+from storage import objects
 from storage.catalogue import Catalogue
 
 FIRST, LAST = date(2026, 3, 1), date(2026, 3, 10)
@@ -151,3 +154,21 @@ def real_data(name: str) -> Path:
     if not folder or not (Path(folder) / name).is_file():
         pytest.skip(f"needs {name}: set RECJOB_TEST_DATA to a folder that has it")
     return Path(folder) / name
+
+
+@pytest.fixture(scope="session")
+def serving() -> Iterator[Store]:
+    """One object store for all tests of a process; each takes a bucket of its own."""
+    with objectstore.serving() as store:
+        yield store
+
+
+@pytest.fixture
+def store(serving: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The store, found by this process, which waits only a little before it asks again."""
+    for name, value in serving.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "PAUSE", 0.01)
+    yield serving
+    serving.faults.clear()
+    serving.asked.clear()

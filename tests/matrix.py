@@ -22,6 +22,7 @@ GROUPS = {
     "B4": "Processes and time",
     "B5": "Security",
     "B6": "Erasure, upgrade, interface",
+    "B7": "Object stores",
 }
 FAULTS = {
     "B1.1": ("kill -9 in every step of a night, and at the n-th rename, sync or write", "P4"),
@@ -114,6 +115,11 @@ FAULTS = {
     "B6.8": ("the start of the command line", "P8"),
     "B6.9": ("flag, environment, file, default", "P8"),
     "B6.10": ("the queries in the documentation", "P8"),
+    "B7.1": ("the store throttles, or answers with errors of its own", "P8"),
+    "B7.2": ("the connection is cut after some bytes", "P8"),
+    "B7.3": ("the store hangs", "P8"),
+    "B7.5": ("no credentials, no permission, no such bucket, nobody there", "P8"),
+    "B7.6": ("an object is replaced while it is fetched", "P2"),
 }
 
 

@@ -65,7 +65,7 @@ def test_every_block_is_run_or_says_why_not() -> None:
     for block in all_blocks("sh", "sql", "python", "console"):
         assert block.reason or block.document in documents.FOLDERS, f"{block.document}:{block.line}"
         assert "recjob" in block.body or block.kind != "sh" or not block.printed or block.reason, block
-    fences = re.compile(r"^```(?!text|sh|sql|python|toml|console|\{)(\S+)", re.MULTILINE)
+    fences = re.compile(r"^```(?!text|sh|sql|python|toml|console|json|\{)(\S+)", re.MULTILINE)
     for name in documents.documents():
         assert fences.findall((ROOT / name).read_text()) == [], name
 

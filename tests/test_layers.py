@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
@@ -64,6 +65,13 @@ def test_each_heavy_library_is_imported_in_one_place(library: str) -> None:
     found = {str(path.relative_to(ROOT)) for path in sources() if library in set(imports(path))}
     assert found <= set(HOMES[library])
     assert found
+
+
+def test_object_stores_are_asked_in_one_place() -> None:
+    found = [
+        str(path.relative_to(ROOT)) for path in sources() if re.search(r"pyarrow(\.| import )fs\b", path.read_text())
+    ]
+    assert found == ["storage/objects.py"]
 
 
 def test_files_and_functions_stay_short() -> None:
