@@ -237,6 +237,7 @@ RATING_PEERS: dict[str, Callable[..., np.ndarray]] = {
     "Surprise SVD tuned": partial(surprise_stars, **SVD_TUNED),
     "Surprise SVD++": partial(surprise_stars, model="SVDpp", **SVDPP_TUNED),
     "myFM": myfm_stars,
+    "myFM without the day": partial(myfm_stars, day=False),
 }
 RANKING_PEERS: dict[str, Callable[..., np.ndarray]] = {
     "implicit ALS": als,

@@ -81,7 +81,7 @@ class Work:
     def parts(self) -> list[range]:
         """The users of each shard."""
         own = self.settings.score
-        return slices(len(self.seen.users), own.shards, own.batch_size or device.usual_block(len(self.allowed)))
+        return slices(len(self.seen.users), own.shards)
 
     def blocks(self, progress: Progress, users: int, parts: Iterable[range] | None = None) -> Iterator[score.Block]:
         """The lists of `users`: of all, or of one of the `parts` after the other."""
@@ -172,7 +172,7 @@ class Keeper:
 def _shards(night: Night, model: Model, settings: Settings, as_of: date) -> list[Shard]:
     """The shards of a night in the order of their users; the key is of all that the lists depend on."""
     lists_of = inputs.key_of(night, settings, model.version)
-    key = digest.of_values(lists_of, settings.score.exact, settings.score.batch_size, version("recjob"))
+    key = digest.of_values(lists_of, settings.score.exact, version("recjob"))
     return [Shard(as_of, number + 1, settings.score.shards, key) for number in range(settings.score.shards)]
 
 

@@ -27,14 +27,9 @@ def demand(wanted: str) -> None:
 def block_users(candidates: int, memory: int | None = None) -> int:
     """How many users to score at once within `memory` bytes (default: what the device has to spare)."""
     budget = _spare_memory() if memory is None else memory
-    most = _LARGEST_GRID // candidates if _gpus() else usual_block(candidates)
+    most = (_LARGEST_GRID if _gpus() else _CACHED) // candidates
     users = min(budget // (_BYTES_PER_PAIR * candidates), most, _MOST_USERS)
     return max(GROUP, users // GROUP * GROUP)
-
-
-def usual_block(candidates: int) -> int:
-    """How many users a CPU with memory enough scores at once: the same wherever it is asked."""
-    return max(GROUP, min(_CACHED // candidates, _MOST_USERS) // GROUP * GROUP)
 
 
 def rounds(precision: str) -> bool:

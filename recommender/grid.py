@@ -12,14 +12,15 @@ from recommender.tensorflow import tf, traced
 from recommender.vocabulary import UNKNOWN
 
 GROUP = 16
-"""Users are scored in multiples of this, so that the same users always meet the same arithmetic: a matrix product treats
-the rows left over by its blocks in another way. The result does not depend on the size of a block, on the CPUs that were
-tried not even in the last bit."""
+"""Users are scored in multiples of this: networks in groups of it, whatever the size of a block, so that the same users always
+meet the same arithmetic."""
 TILE = 64
 """Movies in one tile of the grid: with GROUP it keeps the hidden layer of the article's network to 1 MiB, about a processor's
 second cache. 512 are a sixth slower, 32 no quicker."""
 RUN = 64
 """Neighbouring movies of which `best` looks at the highest score only, at first."""
+_CAST = 4096
+"""Movies whose vectors are taken into double precision at once."""
 
 _THREADS = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 """They run what is compiled for a group of users: one group is too little work for more than one of them."""
@@ -57,14 +58,27 @@ class Grid:
         M' is M filled up; -inf stands for what fills it, and for movies that the model does not know.
         """
         if self.model.factored:
-            longest = tf.norm(user_codes, axis=1) * self.longest  # no product is larger than that of the lengths
-            # Two tests: of `~(longest < 1e38)` a graph makes `longest >= 1e38`, which is false where it is not a number.
-            broken = (longest >= 1e38) | ~tf.math.is_finite(longest)
-            user_codes = tf.concat([user_codes, tf.ones_like(user_codes[:, :1])], axis=1)
-            return self.model.score_grid(user_codes, self.codes), broken
+            one = tf.ones_like(user_codes[:, :1])
+            return self.model.score_grid(tf.concat([user_codes, one], axis=1), self.codes), self._too_long(user_codes)
         scores = by_group(self.compiled, user_codes)
         broken = tf.reduce_any(~tf.math.is_finite(scores) & self.listed, axis=1)
         return tf.where(self.listed, scores, -np.inf), broken
+
+    def precise(self, user_codes: Any) -> tuple[Any, Any]:
+        """`scores` of a factored model from products in double precision: several times as slow, and hardly ever another last
+        bit because of what else is scored at once."""
+        users, parts = tf.cast(user_codes, tf.float64), []
+        for first in range(0, self.width, _CAST):
+            codes = self.codes[first : first + _CAST]
+            product = tf.matmul(users, tf.cast(codes[:, :-1], tf.float64), transpose_b=True)
+            parts.append(tf.cast(product + tf.cast(codes[:, -1], tf.float64), tf.float32))
+        return tf.concat(parts, axis=1), self._too_long(user_codes)
+
+    def _too_long(self, user_codes: Any) -> Any:
+        """Which users (U,) may have a product that is not finite: none is larger than that of the lengths."""
+        longest = tf.norm(user_codes, axis=1) * self.longest
+        # Two tests: of `~(longest < 1e38)` a graph makes `longest >= 1e38`, which is false where it is not a number.
+        return (longest >= 1e38) | ~tf.math.is_finite(longest)
 
     def _group(self, user_codes: Any) -> Any:
         """Scores (G, M') of one group: a loop over tiles of movies, each small enough to stay in cache."""
@@ -110,13 +124,9 @@ def best_within(bounds: Any, n: int, candidates: int, scores_of: Any) -> tuple[A
     return found, tf.gather(at, place, batch_dims=1), sure
 
 
-def slices(users: int, count: int, block: int) -> list[range]:
-    """`count` parts of all users, in order, as equal as whole blocks can be; where there are fewer blocks, some are empty.
-
-    The last bits of a matrix product depend on its shape: in whole blocks the same users meet the same arithmetic as among all.
-    """
-    block = -(-block // GROUP) * GROUP
-    borders = [min(users, round(users * part / count / block) * block) for part in range(count)]
+def slices(users: int, count: int) -> list[range]:
+    """`count` parts of all users, in order, as equal as whole groups can be; where there are fewer groups, some are empty."""
+    borders = [min(users, round(users * part / count / GROUP) * GROUP) for part in range(count)]
     return [range(*ends) for ends in pairwise([*borders, users])]
 
 

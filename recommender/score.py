@@ -15,7 +15,7 @@ from recommender.errors import NonFiniteScores, OutOfMemory
 from recommender.grid import GROUP, Grid, best, whole_groups
 from recommender.history import History
 from recommender.ready import Ready
-from recommender.rounded import Rounded
+from recommender.rounded import FLOAT32, TF32, Rounded
 from recommender.rules import BY_SCORE, NO_RULES, SOURCES, Arrangement, Places, Rules
 from recommender.screen import LANDMARKS, Screen, Screening
 from recommender.tensorflow import tf, traced
@@ -79,10 +79,8 @@ def top_n(
     that are wanted, by their places, if not all: one part after the other, no block over two of them; the lists are the same
     as among all. Raises `NonFiniteScores`, `OutOfMemory`.
     """
-    scorer = _Scorer(ready, candidates, seen, n, rules)
+    scorer = _Scorer(ready, candidates, seen, n, rules, rounded)
     scorer.prices = scorer.found_prices() if ready.model.spread else None
-    if rounded and ready.model.factored:
-        scorer.screen = Rounded(scorer.grid, scorer.best)
     size = max(GROUP, -(-users_per_block // GROUP) * GROUP)
     if not exact and not ready.model.factored:
         try:
@@ -112,7 +110,9 @@ def prices(ready: Ready, candidates: Candidates, seen: History, n: int, rules: R
 class _Scorer:
     """One model against one set of candidates."""
 
-    def __init__(self, ready: Ready, candidates: Candidates, seen: History, n: int, rules: Rules) -> None:
+    def __init__(
+        self, ready: Ready, candidates: Candidates, seen: History, n: int, rules: Rules, rounded: bool = False
+    ) -> None:
         self.ready, self.candidates, self.seen = ready, candidates, seen
         self.wanted, self.n = n, min(n, len(candidates))
         self.movie_rows, self.bias = candidates.rows(ready.movies, ready.movie_key), rules.bias(candidates)
@@ -125,6 +125,8 @@ class _Scorer:
             len(seen.users) if ready.model.factored else max(GROUP, _REUSED // self.grid.width // GROUP * GROUP)
         )
         self.screen: Screen | Rounded | None = None
+        if ready.model.factored:
+            self.screen = Rounded(self.grid, self.best, TF32 if rounded else FLOAT32)
         self.prices: NDArray[np.float32] | None = None
         popular = np.full(self.grid.width, -np.inf, np.float32)
         popular[: candidates.own] = np.log1p(candidates.n_ratings[: candidates.own])
@@ -185,7 +187,7 @@ class _Scorer:
         if self.arrangement:
             found = self.arrangement.of(users, highest, at)
             self._score_others(found, self.arrangement.by_rule, rows, known)
-        stars = self._predicted(whole_groups(rows), found.at, ~known)
+        stars = self._predicted(rows, found.at, ~known)
         return self._as_block(start, stop, found, stars, self.ready.cold(rows))
 
     def _score_others(
@@ -240,7 +242,8 @@ class _Scorer:
 
     def _exact(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
         """Best scores (U, best), their positions, and which users (U,) have a score that is not finite."""
-        scores, broken = self.grid.scores(self.ready.model.encode_users(rows))
+        codes = self.ready.model.encode_users(rows)
+        scores, broken = (self.grid.precise if self.ready.model.factored else self.grid.scores)(codes)
         return *best(_without(scores, rated), self.best), broken
 
     def _screened(self, screen: Screen | Rounded, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
@@ -257,13 +260,12 @@ class _Scorer:
         self, rows: NDArray[np.int32], at: NDArray[np.int32], strange: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Predicted stars (U, n) of the chosen movies; movie means where the model does not know the user or the movie."""
-        chosen = np.zeros((len(rows), self.n), np.int32)
-        chosen[: len(at)] = self.movie_rows[at]
-        parts = [
-            self.rate({"user": np.repeat(rows[first : first + _RATED], self.n), "movie": part.ravel()})
-            for first, part in ((first, chosen[first : first + _RATED]) for first in range(0, len(rows), _RATED))
-        ]
-        stars = tf.concat(parts, axis=0).numpy().reshape(len(chosen), self.n)[: len(at)]
+        parts = []
+        for first in range(0, len(rows), _RATED):  # as many each time: the same user always meets the same arithmetic
+            some = np.minimum(np.arange(first, first + _RATED), len(rows) - 1)
+            pairs = {"user": np.repeat(rows[some], self.n), "movie": self.movie_rows[at[some]].ravel()}
+            parts.append(self.rate(pairs))
+        stars = tf.concat(parts, axis=0).numpy().reshape(-1, self.n)[: len(at)]
         strange = strange[:, None] | (self.movie_rows[at] == UNKNOWN)
         stars = np.where(strange, self.candidates.mean_rating[at], stars)
         return np.clip(stars, *self.ready.rating_scale)

@@ -17,8 +17,10 @@ from storage.grouplens import read_zip
 CASES = [("ml-100k.zip", 943, 100_000), ("ml-latest-small.zip", 610, 100_836), ("ml-1m.zip", 6_040, 1_000_209)]
 
 
-def recjob(folder: Path, *arguments: str) -> dict[str, object]:
-    command = [sys.executable, "-m", "jobs.cli", *arguments, "--json", "--quiet"]
+def recjob(folder: Path, *arguments: str, before: str = "") -> dict[str, object]:
+    """Run a command in a process of its own, after the lines `before`; what it prints."""
+    run = f"{before}\nfrom jobs.cli import main\nmain()"
+    command = [sys.executable, "-c", run, *arguments, "--json", "--quiet"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer: dict[str, object] = json.loads(done.stdout)
@@ -57,6 +59,30 @@ def test_evaluate_prints_the_figures_of_the_article(tmp_path: Path) -> None:
     assert figures["rows"] == {"train": 65_336, "validation": 15_778, "test": 18_886}
     assert figures["rmse"] == pytest.approx({"train": 1.11, "validation": 1.13, "test": 1.12}, abs=0.02)
     assert (tmp_path / "state" / "reports" / "evaluate-basic-time-range.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B3.8")
+def test_neither_the_size_of_a_block_nor_the_number_of_cores_nor_rounding_changes_a_byte(tmp_path: Path) -> None:
+    added = recjob(tmp_path, "ingest", str(real_data("ml-latest-small.zip")))
+    (tmp_path / "recjob.toml").write_text("[model]\nepochs = 2\n[publish]\nkeep_reports = 0\n")
+    night = ("score", "--date", str(added["last_rated_at"])[:10])
+    recjob(tmp_path, *night)
+    again = (*night, "--model", "champion", "--force", "--reason", "compared")
+    recjob(
+        tmp_path,
+        *again,
+        "--batch-size",
+        "16",
+        before="import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
+    )
+    (tmp_path / "recjob.toml").write_text(
+        '[model]\nepochs = 2\n[publish]\nkeep_reports = 0\n[score]\nprecision = "tf32"\n'
+    )
+    recjob(tmp_path, *again, "--batch-size", "208")
+    runs = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("state/runs/as_of=*/run=*/run.json"))]
+    assert [run["rows"]["recommendations"] for run in runs] == [610 * 50] * 3
+    assert len({run["output_digest"] for run in runs}) == 1
 
 
 @pytest.mark.slow

@@ -95,14 +95,13 @@ def resumed(caplog: pytest.LogCaptureFixture) -> list[tuple[int, int]]:
     return [(line["finished"], line["goes_on_at"]) for line in found]
 
 
-@given(st.integers(0, 5000), st.integers(1, 40), st.integers(1, 300))
-def test_slices_are_whole_blocks_of_all_users_in_order(users: int, count: int, block: int) -> None:
-    cut = slices(users, count, block)
+@given(st.integers(0, 5000), st.integers(1, 40))
+def test_slices_are_whole_groups_of_all_users_in_order(users: int, count: int) -> None:
+    cut = slices(users, count)
     assert len(cut) == count
     assert [user for part in cut for user in part] == list(range(users))
-    whole = -(-block // GROUP) * GROUP
-    assert all(part.start % whole == 0 or not part for part in cut)
-    assert max(map(len, cut)) - min(map(len, cut)) <= 2 * whole
+    assert all(part.start % GROUP == 0 or not part for part in cut)
+    assert max(map(len, cut)) - min(map(len, cut)) <= 2 * GROUP
 
 
 @pytest.mark.faults("B3.8")

@@ -91,9 +91,8 @@ class Towers(tfrs.models.Model):
         self.facts = {name: tf.constant(facts.pop(name)) for name in list(facts)}  # never all of them twice
         shape = (known.movies.rows, self.stars["raters"].shape[0])
         self.raters = tf.SparseTensor(self.facts["raters"], self.facts["rater_weights"], shape)
-        self.movie_codes: Any = None
-        self.user_tastes: Any = None
-        self.movie_tastes: Any = None
+        unsettled: Any = None
+        self.movie_codes = self.strangers = self.user_tastes = self.movie_tastes = unsettled
 
     def settle(self, known: Known) -> None:
         """The weights are final: work out once what every later call needs, of the `known` that is remembered."""
@@ -101,6 +100,7 @@ class Towers(tfrs.models.Model):
         self.user_tastes = tf.constant(taste.of_users(factors, ridge, known, self.config.taste_l2))
         self.movie_tastes = tf.constant(taste.of_movies(factors, ridge))
         self.movie_codes = self._movie_codes()
+        self.strangers = tf.add(*self._strangers(tf.range(tf.size(self.facts["user_scale"]))))
 
     def compute_loss(self, features: dict[str, Any], training: bool = False) -> Any:
         """Negative log likelihood of the stars and of the choices of a batch of users, each per rating.
@@ -282,8 +282,8 @@ class Towers(tfrs.models.Model):
         liked = tf.gather(self.facts["surprise"], at)
         parts = [(tf.ones_like(liked), self.stars["rated"]), (liked, self.stars["surprise"])]
         history = tf.add_n(self._sums(tf.size(users), at, row, parts))
-        side, own = self._strangers(users)
-        return side + own + history * tf.gather(self.facts["user_scale"], users)[:, None]
+        own = tf.add(*self._strangers(users)) if self.strangers is None else tf.gather(self.strangers, users)
+        return own + history * tf.gather(self.facts["user_scale"], users)[:, None]
 
     def _movie_codes(self) -> Any:
         """Id, attributes and raters of every movie, (movies.rows, k + 1)."""
@@ -292,8 +292,8 @@ class Towers(tfrs.models.Model):
         return self._of_movies(self.stars["movie"]) + side + raters
 
     def _rate(self, p: Any, q: Any) -> Any:
-        of_bias = tf.one_hot(self.config.stars_dimension, self.config.stars_dimension + 1)
-        return self.mean + tf.linalg.matvec(p * q, 1 - of_bias) + tf.linalg.matvec(p + q, of_bias)
+        k = self.config.stars_dimension
+        return self.mean + tf.reduce_sum(p[:, :k] * q[:, :k], axis=1) + p[:, k] + q[:, k]
 
     def _deviation(self, name: str) -> Any:
         factors, bias = _PRIORS[name]
