@@ -73,6 +73,7 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
         *shards.every(settings.runs),
         *settings.pages.glob("*.html"),
         *settings.published.glob("*.aside-*"),
+        *settings.runs.glob("*.aside-*"),
     ]
     caches = [path for path in made_again if path.exists() or path.is_symlink()]
     for path in caches:
@@ -80,6 +81,7 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
     try:
         staged = [removed for partition in runs.every(settings.runs) if (removed := runs.remove(partition, listed))]
         published = rebuild.remove(settings.published, settings.database, listed, state.run_facts(settings))
+        runs.tidy(settings.runs)  # readers of the files before this have an error, and those of the new ones never do
         known = [model for model in models.versions(settings.models) if _rewritten(settings, model, listed)]
         collected = lake.remove(settings.lake, listed)
     except CorruptState as error:

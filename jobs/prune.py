@@ -21,6 +21,9 @@ def prune(settings: Settings) -> list[str]:
     staged = publish.staged(settings)[-kept.retention_dates :]
     removed += _shards(settings, staged)
     removed += runs.prune(settings.runs, keep=[*staged, *_published(settings, {one.as_of for one in staged})])
+    for path in sorted(settings.runs.glob("*.aside-*"))[:-1]:
+        atomic.remove(path)
+        removed.append(path.name)
     removed += models.prune(settings.models, kept.keep_models)
     for path in sorted(settings.pages.glob("2*.html"))[: -kept.keep_reports or None]:
         atomic.remove(path)
@@ -42,14 +45,21 @@ def _shards(settings: Settings, staged: Sequence[RunPartition]) -> list[str]:
 
 
 def _published(settings: Settings, days: Collection[date]) -> Iterator[RunPartition]:
-    """What files that are kept show of these days, though it was scored anew since: after a rollback `explain` asks for it."""
+    """What files that are kept show of these days, though it was scored anew since: after a rollback `explain` asks for it.
+
+    Of any day, where they are views over it.
+    """
     shown: set[str] = set()
+    needed: set[str] = set()
     for path in warehouse.versions(settings.published):
         try:
             shown |= {run["run_id"] for run in publish.shown_by(path).values()}
+            needed |= {file.run_id for file in warehouse.shows(path)}
         except CorruptState as error:
             logger.warning("published.damaged", extra={"why": str(error)})
-    yield from (one for one in runs.every(settings.runs) if one.run_id in shown and one.as_of in days)
+    for one in runs.every(settings.runs):
+        if one.run_id in needed or (one.run_id in shown and one.as_of in days):
+            yield one
 
 
 def by_hand(settings: Settings, wait: float = 0.0) -> dict[str, Any]:

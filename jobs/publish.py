@@ -1,6 +1,7 @@
 """Make staged lists visible, or flip back: the file is rebuilt from the newest dates, audited and flipped in."""
 
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
@@ -39,7 +40,8 @@ def publish(settings: Settings, journal: Journal) -> Published:
         own = journal.record["run_id"]  # what readers see of it must not be that it is still at work
         history = [record | ({"status": "published"} if record["run_id"] == own else {}) for record in history]
         rows = _rows(settings, partitions, history, now)
-        published = warehouse.publish(settings.published, settings.database, own, partitions, rows)
+        attach = settings.publish.mode == "attach"
+        published = warehouse.publish(settings.published, settings.database, own, partitions, rows, attach=attach)
         step.rows = published.rows
     logger.info("published", extra={"rows": published.rows, "dates": len(partitions), "file": published.path.name})
     return published
@@ -103,8 +105,16 @@ def mend(settings: Settings) -> bool:
     try:
         warehouse.check(now)
     except CorruptState as error:
+        lost = runs.put_aside_damaged(settings.runs)
+        for one in lost:
+            logger.warning("lists.damaged", extra={"as_of": str(one.as_of), "why": "put aside: score the date again"})
         shown = mending.put_aside_damaged(settings.published, settings.database)
+        if lost and shown is None and staged(settings):
+            shown = _rest(settings, warehouse.run_id_of(now))
         logger.warning("published.damaged", extra={"why": str(error), "shown_instead": shown and shown.name})
+        return True
+    if any(file.made != file.path for file in warehouse.shows(now)):
+        logger.info("published.moved", extra={"file": now.name, "why": "the state folder was: it is built anew"})
         return True
     if mending.edited(settings.database):
         logger.warning(
@@ -112,6 +122,15 @@ def mend(settings: Settings) -> bool:
         )
         return True
     return False
+
+
+def _rest(settings: Settings, run_id: str) -> Path:
+    """Show the dates that are left, in place of files that all showed one that was lost: the night may take hours."""
+    now, history = journals.now(), journals.records(settings.journal, settings.lock)
+    partitions = _publishable(settings)
+    name, rows = f"{run_id}.{uuid.uuid4().hex[:8]}", _rows(settings, partitions, history, now)
+    attach = settings.publish.mode == "attach"
+    return warehouse.publish(settings.published, settings.database, name, partitions, rows, attach=attach).path
 
 
 def staged(settings: Settings) -> list[RunPartition]:

@@ -179,6 +179,8 @@ class Score:
 class Publish:
     """What readers see."""
 
+    mode: Literal["copy", "attach"] = "copy"
+    """copy: the published file has the lists; attach: it has views over their staged Parquet (docs/publishing.md)."""
     retention_dates: int = 14
     """Newest dates in the published file; older partitions are pruned."""
     keep_files: int = 3

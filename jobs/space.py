@@ -27,6 +27,7 @@ def needed(settings: Settings, night: Night) -> int:
     known = models.versions(settings.models)
     model = atomic.size(known[-1].folder) if known else _ID * (users + movies)
     kept = rows if settings.score.shards > 1 else 0  # the shards, beside the partition that is made of them
+    published = 0 if settings.publish.mode == "attach" else published
     # a training that is kept to go on with is two models
     return int(3 * model + _ROW * (rows + kept + alike + published) + _MARGIN)
 

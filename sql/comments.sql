@@ -132,3 +132,10 @@ COMMENT ON COLUMN similar_movies.rank IS '1 = most alike, without gaps.';
 COMMENT ON COLUMN similar_movies.similar_movie_id IS 'See movies. A candidate of that date, never movie_id itself.';
 COMMENT ON COLUMN similar_movies.similarity IS 'Cosine of the vectors that the model scores the two movies by, less their mean over the candidates: -1 to 1. Comparable within one date only. Rounded to 4 decimals after ranking.';
 COMMENT ON COLUMN similar_movies.run_id IS 'The run that made it; see runs.';
+
+COMMENT ON TABLE attached_files IS 'With publish.mode = "attach": the Parquet files that recommendations, user_status and similar_movies are views over. Empty otherwise.';
+COMMENT ON COLUMN attached_files.run_id IS 'See runs.';
+COMMENT ON COLUMN attached_files.table_name IS 'The view that shows it.';
+COMMENT ON COLUMN attached_files.path IS 'Where it was when this file was built.';
+COMMENT ON COLUMN attached_files.sha256 IS 'Of the whole file, as it was staged.';
+COMMENT ON COLUMN attached_files.bytes IS 'Its size.';

@@ -131,7 +131,7 @@ CREATE TABLE recommendations (
 CREATE TABLE user_status (
   as_of_date DATE NOT NULL,
   user_id $user_id NOT NULL,
-  segment VARCHAR NOT NULL CHECK (segment IN ('warm', 'cold')),
+  segment VARCHAR NOT NULL,
   n_ratings INTEGER NOT NULL,
   n_recommendations SMALLINT NOT NULL,
   short_reason VARCHAR,
@@ -145,4 +145,12 @@ CREATE TABLE similar_movies (
   similar_movie_id $movie_id NOT NULL,
   similarity FLOAT NOT NULL,
   run_id published_run NOT NULL
+);
+
+CREATE TABLE attached_files (
+  run_id VARCHAR NOT NULL,
+  table_name VARCHAR NOT NULL,
+  path VARCHAR NOT NULL,
+  sha256 VARCHAR NOT NULL,
+  bytes BIGINT NOT NULL
 );

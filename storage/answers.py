@@ -61,7 +61,7 @@ def _within(connection: duckdb.DuckDBPyConnection, statement: str, timeout: floa
     except duckdb.InterruptException as error:
         raise QueryRefused(f"the query took longer than {timeout:g} s", hint="--timeout SECONDS") from error
     except duckdb.Error as error:
-        if warehouse.is_damage(error):
+        if warehouse.is_damage(error, connection):
             raise
         raise QueryRefused(
             warehouse.first_line(error), hint='recjob query "SHOW TABLES" lists tables and views'

@@ -8,16 +8,19 @@ from storage.errors import CorruptState
 
 
 def put_aside_damaged(root: Path, link: Path) -> Path | None:
-    """Put the current file aside and show the newest whole one before it, which is returned; None: there is none."""
-    broken = link.resolve()
-    for path in reversed([path for path in warehouse.versions(root) if path.name < broken.name]):
+    """Put damaged files aside and show the newest whole one before the current, which is returned; None: there is none."""
+    now, whole = link.resolve(), []
+    for path in warehouse.versions(root):
         with suppress(CorruptState):
             warehouse.check(path)
-            atomic.flip(link, path)
-            break
+            whole.append(path)
+    if earlier := [path for path in whole if path.name < now.name]:
+        atomic.flip(link, earlier[-1])
     else:
         atomic.remove(link)
-    atomic.put_aside(broken, root)
+    for path in warehouse.versions(root):
+        if path not in whole:
+            atomic.put_aside(path, root)
     return warehouse.current(link)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from storage import atomic, warehouse
+from storage import atomic, attached, runs, warehouse
 from storage.errors import CorruptState, StateVersion
 from storage.forgotten import Forgotten
 
@@ -29,18 +29,18 @@ class RunFacts(NamedTuple):
     """Whether the digest is that of lists which are still staged, so that nobody on the list is in it."""
 
 
-def remove(root: Path, link: Path, listed: Forgotten, runs: Mapping[str, RunFacts]) -> tuple[int, int]:
+def remove(root: Path, link: Path, listed: Forgotten, facts: Mapping[str, RunFacts]) -> tuple[int, int]:
     """Rebuild each published file that shows a user on the list, or a message that is no longer that of the run.
 
     Returns the files and rows concerned. Readers see the old file or the new one; what was cut off is gone on with by the next
     call. Raises `CorruptState`, `AuditFailed`, `DiskFailed`.
     """
-    found = {path: rows for path in warehouse.versions(root) if (rows := _concerned(path, listed, runs)) is not None}
-    _replace(root, link, list(found), listed, runs)
+    found = {path: rows for path in warehouse.versions(root) if (rows := _concerned(path, listed, facts)) is not None}
+    _replace(root, link, list(found), listed, facts)
     return len(found), sum(found.values())
 
 
-def migrate(root: Path, link: Path, runs: Mapping[str, RunFacts]) -> int:
+def migrate(root: Path, link: Path, facts: Mapping[str, RunFacts]) -> int:
     """Rebuild each published file that was written by an older recjob; returns how many.
 
     Raises `StateVersion` where a newer one has written a file, and as `remove` does.
@@ -49,7 +49,7 @@ def migrate(root: Path, link: Path, runs: Mapping[str, RunFacts]) -> int:
     if newer := [path for path, number in found.items() if number > warehouse.SCHEMA_VERSION]:
         raise StateVersion(f"{newer[0]} was written by a newer recjob", hint="use that, or remove the file")
     older = [path for path, number in found.items() if number < warehouse.SCHEMA_VERSION]
-    _replace(root, link, older, Forgotten(), runs)
+    _replace(root, link, older, Forgotten(), facts)
     return len(older)
 
 
@@ -63,14 +63,14 @@ def schema_version(path: Path) -> int:
     return int(found or 0)
 
 
-def _concerned(path: Path, listed: Forgotten, runs: Mapping[str, RunFacts]) -> int | None:
+def _concerned(path: Path, listed: Forgotten, facts: Mapping[str, RunFacts]) -> int | None:
     """How many rows a published file has of users on the list; None where nothing in it must go."""
     with warehouse.reader(path) as connection:
         connection.register("gone", _gone(connection, listed))
         counts = [f"(SELECT count(*) FROM {table} SEMI JOIN gone USING (user_id))" for table in _PER_USER]
         rows = int(connection.execute(f"SELECT {' + '.join(counts)}").fetchall()[0][0])
         told = connection.execute("SELECT run_id, error_message FROM runs WHERE error_message IS NOT NULL").fetchall()
-    stale = any(run_id not in runs or runs[run_id].error_message != message for run_id, message in told)
+    stale = any(run_id not in facts or facts[run_id].error_message != message for run_id, message in told)
     return rows if rows or stale else None
 
 
@@ -80,7 +80,7 @@ def _gone(connection: duckdb.DuckDBPyConnection, listed: Forgotten, schema: str 
     return pa.table({"user_id": listed.among(connection.sql(query).to_arrow_table()["user_id"])})
 
 
-def _replace(root: Path, link: Path, paths: Sequence[Path], listed: Forgotten, runs: Mapping[str, RunFacts]) -> None:
+def _replace(root: Path, link: Path, paths: Sequence[Path], listed: Forgotten, facts: Mapping[str, RunFacts]) -> None:
     for path in paths:
         run_id = warehouse.run_id_of(path)
         made = [
@@ -88,14 +88,18 @@ def _replace(root: Path, link: Path, paths: Sequence[Path], listed: Forgotten, r
         ]
         target = made[0] if made else root / f"recommendations-{run_id}.{uuid.uuid4().hex[:8]}.duckdb"
         if not made:
-            _copy(path, target, listed, runs)
+            _copy(path, target, listed, facts)
         if warehouse.current(link) == path.resolve():
             atomic.flip(link, target)
         atomic.remove(path)
 
 
-def _copy(source: Path, target: Path, listed: Forgotten, runs: Mapping[str, RunFacts]) -> None:
-    """Copy all rows but those of users on the list into a new file, in the tables of this version; audited as ever."""
+def _copy(source: Path, target: Path, listed: Forgotten, facts: Mapping[str, RunFacts]) -> None:
+    """Copy all rows but those of users on the list into a new file, in the tables of this version; audited as ever.
+
+    Lists that are shown, and not copied, are those of the same runs as they are staged now.
+    """
+    home = attached.home_of(source)
     with warehouse.reader(source) as connection:
         gone = _gone(connection, listed)
         connection.register("gone", gone)
@@ -107,20 +111,25 @@ def _copy(source: Path, target: Path, listed: Forgotten, runs: Mapping[str, RunF
         held = {(table, column): kind for table, column, kind in columns.fetchall()}
         listing = " UNION ".join(f"SELECT run_id::VARCHAR FROM {table}" for table in _PER_USER)
         run_ids = [run_id for (run_id,) in connection.execute(listing).fetchall()]
+        known = {file.run_id for file in attached.files(connection)}
+        shown = [partition for partition in runs.every(home / "runs") if partition.run_id in known]
 
     def fill(new: duckdb.DuckDBPyConnection) -> None:
         types = {name: held["recommendations", name] for name in ("user_id", "movie_id")}
         warehouse.create_tables(new, types, run_ids)
-        new.execute(f"ATTACH '{warehouse.quoted(source)}' AS old (READ_ONLY)")
+        new.execute(f"ATTACH '{attached.quoted(source)}' AS old (READ_ONLY)")
+        new.execute("SET VARIABLE recjob_state = ?", [str(home)])
         new.register("gone", gone)
-        facts = [(run_id, *fact) for run_id, fact in runs.items()]
-        new.register("facts", pa.table(dict(zip(("run_id", *RunFacts._fields), zip(*facts, strict=True), strict=True))))
+        rows = [(run_id, *fact) for run_id, fact in facts.items()]
+        new.register("facts", pa.table(dict(zip(("run_id", *RunFacts._fields), zip(*rows, strict=True), strict=True))))
         tables = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
         for (table,) in new.execute(tables).fetchall():
             shared = [name for name in new.table(table).columns if (table, name) in held]
-            if shared:
+            if shared and not (shown and table in (*attached.TABLES, "attached_files")):
                 new.execute(_insert(table, shared))
         new.execute("UPDATE schema_info SET schema_version = ?", [warehouse.SCHEMA_VERSION])
+        if shown:
+            attached.show(new, home, shown)
         new.execute("DETACH old")
 
     warehouse.build(target, fill, expected, atomic.size(source))

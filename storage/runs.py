@@ -101,8 +101,8 @@ def every(root: Path) -> list[RunPartition]:
 def remove(partition: RunPartition, listed: Forgotten) -> int:
     """Rewrite the tables of a partition without the users on the list; returns the rows removed.
 
-    The new files are there before `run.json` names them, and the old ones until it does: the partition is whole at every
-    moment. Raises `CorruptState`.
+    The new files are there before `run.json` names them: the partition is whole at every moment. The old ones stay until
+    `tidy`, for published files may show them. Raises `CorruptState`.
     """
     verify(partition)
     files, rows, output_digest = (partition.record[key] for key in ("files", "rows", "output_digest"))
@@ -121,10 +121,15 @@ def remove(partition: RunPartition, listed: Forgotten) -> int:
     if removed:
         document = partition.record | {"files": files, "rows": rows, "output_digest": output_digest}
         atomic.write_json(partition.folder / "run.json", document)
-    for path in partition.folder.iterdir():
-        if path.name not in {*files, "run.json"}:
-            atomic.remove(path)
     return removed
+
+
+def tidy(root: Path) -> None:
+    """Remove the files that the `run.json` of their partition does not name any more."""
+    for partition in every(root):
+        for path in partition.folder.iterdir():
+            if path.name not in {*partition.record["files"], "run.json"}:
+                atomic.remove(path)
 
 
 def find(root: Path, run_id: str) -> RunPartition:
@@ -141,6 +146,18 @@ def verify(partition: RunPartition) -> None:
         path = partition.folder / name
         if not path.is_file() or of_file(path) != expected:
             raise CorruptState(f"{path} is missing or was changed since it was staged", hint=_AGAIN)
+
+
+def put_aside_damaged(root: Path) -> list[RunPartition]:
+    """Put aside the partitions that were damaged, so that their dates are scored again; returns them."""
+    damaged = []
+    for partition in every(root):
+        try:
+            verify(partition)
+        except CorruptState:
+            atomic.put_aside(partition.folder, root)
+            damaged.append(partition)
+    return damaged
 
 
 def prune(root: Path, keep: Iterable[RunPartition]) -> list[str]:

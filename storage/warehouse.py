@@ -10,36 +10,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-from numpy.lib.stride_tricks import sliding_window_view
 
-from storage import atomic, parquet, runs
-from storage.errors import AuditFailed, CorruptState, DiskFailed, InvalidInput, NotFound
+from storage import atomic, attached, audit, parquet, runs
+from storage.attached import OTHER, quoted
+from storage.errors import AuditFailed, Busy, CorruptState, DiskFailed, InvalidInput, NotFound
 from storage.runs import RunPartition
 
 SCHEMA_VERSION = 1
 _FORMAT = "v1.5.0"
 """DuckDB's own file format version: clients from 1.5 on can read it."""
-_OTHER = "the next recjob nightly puts it aside and builds it anew; recjob rollback shows an earlier one at once"
-_BATCH = 1 << 20
-"""Rows looked at together, where they are not DuckDB's to look at."""
 _DISK = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException, duckdb.OutOfMemoryException)
 """What DuckDB makes of an error of the disk: as it writes, syncs, commits or spills."""
 OFFLINE: dict[str, Any] = {"autoinstall_known_extensions": "false"}
 """How every connection is made: DuckDB asks nobody for what it lacks."""
-CLOSED = OFFLINE | {
-    "enable_external_access": "false",
-    "lock_configuration": "true",
-    "temp_directory": "",  # else what does not fit is spilled beside the published file
-}
-"""What a reader may do."""
+_NO_SPILL = {"temp_directory": ""}  # else what does not fit is spilled beside the published file
+CLOSED = OFFLINE | _NO_SPILL | {"enable_external_access": "false", "lock_configuration": "true"}
+"""What a connection may do that needs no file."""
+_ASKED = (
+    *(duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException),
+    *(duckdb.PermissionException, duckdb.InterruptException),
+)
+"""What DuckDB raises for what was asked, whatever is in a Parquet file."""
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -55,17 +52,22 @@ class Published:
     """Rows of `recommendations`, all dates."""
 
 
-def publish(root: Path, link: Path, run_id: str, partitions: Sequence[RunPartition], rows: Rows) -> Published:
+def publish(
+    root: Path, link: Path, run_id: str, partitions: Sequence[RunPartition], rows: Rows, *, attach: bool = False
+) -> Published:
     """Build the file of `run_id` from `partitions` (oldest date first), audit it, and flip the link to it.
 
-    Raises `AuditFailed` and `CorruptState` (nothing changes for readers), `DiskFailed`.
+    `attach`: their lists are not copied, the file shows their Parquet. Raises `AuditFailed` and `CorruptState` (nothing changes
+    for readers), `DiskFailed`.
     """
     for partition in partitions:
         runs.verify(partition)
     target = root / f"recommendations-{run_id}.duckdb"
     expected = sum(int(partition.record["rows"]["recommendations"]) for partition in partitions)
-    needed = sum(atomic.size(partition.folder) for partition in partitions)  # the file takes about as much as they do
-    build(target, lambda connection: _fill(connection, partitions, rows), expected, needed)
+    # the file takes about as much as they do
+    needed = 0 if attach else sum(atomic.size(partition.folder) for partition in partitions)
+    home = attached.home_of(target) if attach else None
+    build(target, lambda connection: _fill(connection, partitions, rows, home), expected, needed)
     atomic.flip(link, target)
     return Published(run_id, target, expected)
 
@@ -85,7 +87,7 @@ def build(target: Path, fill: Callable[[duckdb.DuckDBPyConnection], None], expec
             connection.execute(f"ATTACH '{quoted(draft)}' AS published ({options})")
             connection.execute("USE published")
             fill(connection)
-            _audit(connection)
+            audit.check(connection, _sql_folder())
             connection.execute("CHECKPOINT published")
             connection.execute("USE memory")
             connection.execute("DETACH published")
@@ -110,10 +112,17 @@ def versions(root: Path) -> list[Path]:
 
 
 def check(path: Path) -> None:
-    """Read a published file whole, as DuckDB finds a damaged block only then; raises `CorruptState`."""
+    """Read a published file whole, as DuckDB finds a damaged block only then, and what it shows; raises `CorruptState`."""
     with reader(path) as connection:
+        attached.demand(attached.files(connection), path, thorough=True)
         for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             connection.execute(f'SELECT count(*) FROM "{table}" AS whole WHERE hash(whole) = 0').fetchall()
+
+
+def shows(path: Path) -> list[attached.File]:
+    """The staged files that a published file has no copy of; none where it has all itself. Raises `CorruptState`."""
+    with reader(path) as connection:
+        return attached.files(connection)
 
 
 def earlier(root: Path, link: Path, to: str | None = None) -> tuple[Path, Path]:
@@ -151,18 +160,27 @@ def reader(link: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyCon
     if path is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
     try:
-        connection = duckdb.connect(
-            str(path), read_only=True, config=CLOSED | ({"memory_limit": memory} if memory else {})
-        )
+        connection, shown = _open(path, memory)
     except duckdb.Error as error:
-        raise CorruptState(f"{path} cannot be opened: {first_line(error)}", hint=_OTHER) from error
-    try:
-        with connection:
+        raise CorruptState(f"{path} cannot be opened: {first_line(error)}", hint=OTHER) from error
+    with connection:
+        attached.demand(shown, path)
+        try:
             yield connection
-    except duckdb.Error as error:
-        if not is_damage(error):
-            raise
-        raise CorruptState(f"{path} is damaged: {first_line(error)}", hint=_OTHER) from error
+        except duckdb.Error as error:
+            if current(link) != path and any(attached.broken(shown)):
+                raise Busy("the lists were replaced while they were read", hint="do it again") from error
+            if not is_damage(error, connection):
+                raise
+            attached.demand(shown, path, thorough=True)
+            raise CorruptState(f"{path} is damaged: {first_line(error)}", hint=OTHER) from error
+
+
+def _open(path: Path, memory: str | None = None) -> tuple[duckdb.DuckDBPyConnection, list[attached.File]]:
+    """A connection for reading that can reach nothing but what the file shows; and that."""
+    limits = {"memory_limit": memory} if memory else {}
+    connection = duckdb.connect(str(path), read_only=True, config=OFFLINE | _NO_SPILL | limits)
+    return connection, attached.close(connection)
 
 
 def sql(name: str) -> str:
@@ -175,7 +193,10 @@ def _sql_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "sql"
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartition], rows: Rows) -> None:
+def _fill(
+    connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartition], rows: Rows, home: Path | None
+) -> None:
+    """Fill the tables; of the state folder `home`, where it is given, the lists are shown and not copied."""
     types = {name: _TYPES[kind] for name, kind in id_types(partitions[-1]).items()}
     create_tables(connection, types, [partition.run_id for partition in partitions])
     for table, values in rows.items():
@@ -185,8 +206,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
             connection.register("incoming", pa.table(columns))
             connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming')
             connection.unregister("incoming")
-    for partition in partitions:
-        for table in filter(partition.has, ("recommendations", "user_status", "similar_movies")):
+    for partition in partitions if home is None else ():
+        for table in filter(partition.has, attached.TABLES):
             connection.execute(
                 f"INSERT INTO {table} BY NAME SELECT ?::DATE AS as_of_date, ?::published_run AS run_id, * "
                 "FROM read_parquet(?, hive_partitioning = false)",
@@ -194,6 +215,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, partitions: Sequence[RunPartiti
             )
     paths = [str(partition.path("movies")) for partition in reversed(partitions)]
     connection.execute(sql("fill_movies.sql"), [paths])
+    if home is not None:
+        attached.show(connection, home, partitions)
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], run_ids: Sequence[str]) -> None:
@@ -214,47 +237,10 @@ def id_types(partition: RunPartition) -> dict[str, str]:
     return {name: str(schema.field(name).type) for name in ("user_id", "movie_id")}
 
 
-def _audit(connection: duckdb.DuckDBPyConnection) -> None:
-    """Each file in sql/audit selects the rows that break its rule: none may be left."""
-    broken: list[str] = []
-    for rule in sorted((_sql_folder() / "audit").glob("*.sql")):
-        if rule.stem == "repeated_movies" and not broken and not _may_repeat(connection):
-            continue  # proven by less
-        query = rule.read_text(encoding="utf-8")
-        count = connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
-        if count:
-            broken.append(f"{rule.stem} ({count} rows)")
-    if broken:
-        raise AuditFailed(
-            f"the new tables break {', '.join(broken)}; they were not published",
-            hint="readers still see the previous ones; sql/audit/ says what each rule demands",
-        )
-
-
-def _may_repeat(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether two rows of a list have the same number for their movie, once the rules before `repeated_movies` hold.
-
-    Lists of a length are sorted side by side: that is several times as quick as sorting all rows by list and movie.
-    """
-    rank, movie = np.zeros(0, np.int16), np.zeros(0, np.uint64)
-    # a row of rank 1 ends the last list
-    end = pa.record_batch([pa.array([1], pa.int16()), pa.array([0], pa.uint64())], ["rank", "movie"])
-    for batch in chain(connection.sql(sql("checks/list_movies.sql")).to_arrow_reader(_BATCH), [end]):
-        rank, movie = np.concatenate([rank, batch["rank"]]), np.concatenate([movie, batch["movie"]])
-        start = np.flatnonzero(rank == 1)
-        length = np.diff(start)
-        for n in np.unique(length):
-            lists = sliding_window_view(movie, n)[start[:-1][length == n]]
-            lists.sort(axis=1)
-            if (lists[:, 1:] == lists[:, :-1]).any():
-                return True
-        rank, movie = rank[start[-1] :], movie[start[-1] :]
-    return False
-
-
 def _verify(path: Path, expected: int) -> None:
     """Open the finished file as a reader would, and count the rows of `recommendations`."""
-    with duckdb.connect(str(path), read_only=True, config=CLOSED) as connection:
+    connection, _ = _open(path)
+    with connection:
         found = int(connection.execute("SELECT count(*) FROM recommendations").fetchall()[0][0])
         connection.execute("SELECT * FROM current_recommendations LIMIT 1").fetchall()
     if found != expected:
@@ -284,16 +270,16 @@ def _disk_errors(path: Path, draft: Path, needed: int) -> Iterator[None]:
         raise DiskFailed(f"cannot build {path}: {first_line(error)}", hint=hint, path=path) from error
 
 
-def is_damage(error: duckdb.Error) -> bool:
-    """Whether it is the file that failed, not the query: DuckDB reads and checks a block when it first needs it."""
-    return isinstance(error, duckdb.IOException) or "Corrupt database file" in str(error)
+def is_damage(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether it is a file that failed, not the query: DuckDB reads and checks a block when it first needs it.
+
+    Of Parquet it says so in many ways: where it may be that, the files are asked themselves.
+    """
+    if isinstance(error, duckdb.IOException) or "Corrupt database file" in str(error):
+        return True
+    return any(attached.broken(attached.files(connection), thorough=not isinstance(error, _ASKED)))
 
 
 def first_line(error: Exception) -> str:
     """What DuckDB says went wrong, without where in the statement."""
     return str(error).splitlines()[0]
-
-
-def quoted(text: str | Path) -> str:
-    """Text inside single quotes in SQL: neither ATTACH nor CREATE TYPE takes bound values."""
-    return str(text).replace("'", "''")

@@ -118,6 +118,7 @@ def environment(settings: Settings) -> dict[str, str]:
         for key, value in FAST.items()
     }
     values["RECJOB_PUBLISH_KEEP_REPORTS"] = str(settings.publish.keep_reports)
+    values["RECJOB_PUBLISH_MODE"] = settings.publish.mode
     return os.environ | values | {"RECJOB_STATE_DIR": str(settings.state_dir)}
 
 

@@ -24,6 +24,8 @@ HOMES = {
     "tensorflow_datasets": ["storage/tfds.py"],
     "duckdb": [
         "storage/answers.py",
+        "storage/attached.py",
+        "storage/audit.py",
         "storage/listed.py",
         "storage/lists.py",
         "storage/rebuild.py",

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from worlds import DAY, GOOD, STATUS, ask, catalogue, publish, rows_of, staged
 
-from storage import answers, atomic, lists, warehouse
+from storage import answers, atomic, audit, lists, warehouse
 from storage.errors import AuditFailed, CorruptState, NotFound, QueryRefused
 
 YESTERDAY = DAY - timedelta(days=1)
@@ -30,11 +30,11 @@ def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
     return warehouse.run_id_of(now), warehouse.run_id_of(target)
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published world that tests only read."""
+@pytest.fixture(scope="module", params=["copy", "attach"])
+def shown(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A published world that tests only read, its lists in the file or shown from where they are staged."""
     root = tmp_path_factory.mktemp("shown")
-    publish(root, "r1", [staged(root, "r1")])
+    publish(root, "r1", [staged(root, "r1")], attach=request.param == "attach")
     return root
 
 
@@ -75,6 +75,7 @@ BROKEN_OTHERWISE = [
     ("unusable_values", {"lists": [(1, 1, 10, float("inf"), 4.5, "model"), *GOOD[1:]]}),
     ("unusable_values", {"lists": [(1, 1, 10, 0.9, 4.5, "guess"), *GOOD[1:]]}),
     ("unusable_values", {"lists": [(1, 0, 10, 0.9, 4.5, "model"), *GOOD[1:]]}),
+    ("unusable_values", {"status": [(1, "lukewarm", 3, 2, None), STATUS[1]]}),
     ("rank_gaps", {"lists": [GOOD[0], *GOOD[2:], GOOD[1]]}),  # a list in two pieces
     ("rank_gaps", {"lists": [*GOOD[2:], *GOOD[:2]]}),  # users not in order
     ("repeated_movies", {"lists": [*GOOD[:3], (2, 2, 11, 0.7, 3.0, "cold_user")]}),
@@ -99,8 +100,10 @@ BROKEN_OTHERWISE = [
 @pytest.mark.faults("B1.10")
 def test_an_audit_rule_that_is_broken_stops_the_flip(tmp_path: Path, rule: str, world: dict[str, Any]) -> None:
     publish(tmp_path, "r1", [staged(tmp_path, "r1")])
-    with pytest.raises(AuditFailed, match=rule):
-        publish(tmp_path, "r2", [staged(tmp_path, "r2", **world)])
+    broken = staged(tmp_path, "r2", **world)
+    for attach in (False, True):
+        with pytest.raises(AuditFailed, match=rule):
+            publish(tmp_path, "r2", [broken], attach=attach)
     assert ask(tmp_path, "SELECT DISTINCT run_id FROM recommendations") == [("r1",)]
     assert len(list((tmp_path / "published").iterdir())) == 1
 
@@ -111,7 +114,7 @@ def test_a_repeated_movie_is_found_wherever_the_rows_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """Lists of three lengths; the movie that stands twice, first in none, then in each of them."""
-    monkeypatch.setattr(warehouse, "_BATCH", at_once)
+    monkeypatch.setattr(audit, "_BATCH", at_once)
     lists = {1: ["a"], 2: ["a", "b"], 3: ["b", "a"], 4: ["a", "b", "c", "d"], 5: ["c", "a"]}
     for twice in (None, 2, 3, 4, 5):
         movies = {user: list(listed) for user, listed in lists.items()}

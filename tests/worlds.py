@@ -80,10 +80,15 @@ def rows_of(partitions: Sequence[RunPartition]) -> dict[str, list[dict[str, Any]
 
 
 def publish(
-    root: Path, run_id: str, partitions: Sequence[RunPartition], rows: dict[str, list[dict[str, Any]]] | None = None
+    root: Path,
+    run_id: str,
+    partitions: Sequence[RunPartition],
+    rows: dict[str, list[dict[str, Any]]] | None = None,
+    attach: bool = False,
 ) -> warehouse.Published:
     """Publish partitions as `<root>/recs.duckdb`."""
-    return warehouse.publish(root / "published", root / "recs.duckdb", run_id, partitions, rows or rows_of(partitions))
+    small = rows or rows_of(partitions)
+    return warehouse.publish(root / "published", root / "recs.duckdb", run_id, partitions, small, attach=attach)
 
 
 def ask(root: Path, statement: str) -> list[Row]:

@@ -1,0 +1,139 @@
+"""Lists that are not copied: `recommendations`, `user_status` and `similar_movies` as views over the staged Parquet files.
+
+The table `attached_files` says which; it is empty where the lists are in the published file itself. The views find the state
+folder where it was when they were made, or where a client says that it is: `SET VARIABLE recjob_state = '/mnt/state'`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from storage import digest, parquet
+from storage.errors import CorruptState
+from storage.runs import RunPartition
+
+TABLES = ("recommendations", "user_status", "similar_movies")
+"""What is a view then; all else is a table."""
+_SCAN = """
+read_parquet(
+  [coalesce(getvariable('recjob_state'), '{home}') || '/' || file FOR file IN [{files}]],
+  hive_partitioning = true, hive_types = {{'as_of': DATE, 'run': VARCHAR}}, union_by_name = {differ}
+)
+"""
+_NUMBERED = """
+CREATE TEMP VIEW recommendations AS
+SELECT as_of AS as_of_date, * EXCLUDE (as_of, run), run AS run_id, file_row_number + CASE as_of {starts} END AS rowid
+FROM (SELECT *, file_row_number FROM {scan})
+"""
+OTHER = "the next recjob nightly puts it aside and builds it anew; recjob rollback shows an earlier one at once"
+"""What to do about a published file that cannot be used."""
+_OURS = "FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL"
+
+
+class File(NamedTuple):
+    """A Parquet file that a published file shows."""
+
+    run_id: str
+    made: Path
+    """Where it was when that was built."""
+    path: Path
+    """Where it is, as the published file lies in the same state folder."""
+    sha256: str
+    bytes: int
+
+
+def show(connection: duckdb.DuckDBPyConnection, home: Path, partitions: Sequence[RunPartition]) -> None:
+    """Put views over the files of partitions of the state folder `home` in the place of the three empty tables.
+
+    For the audit, which comes next on this connection, a temporary view of `recommendations` has `rowid`, as tables do.
+    """
+    for table in TABLES:
+        columns = connection.execute(
+            "SELECT column_name, data_type, comment FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND table_name = ? ORDER BY column_index",
+            [table],
+        ).fetchall()
+        said = connection.execute(
+            "SELECT comment FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?", [table]
+        ).fetchall()[0][0]
+        shown = [partition for partition in partitions if partition.has(table)]
+        connection.execute(f"DROP TABLE {table}")
+        connection.execute(f"CREATE VIEW {table} AS {_select(table, columns, home, shown)}")
+        connection.execute(f"COMMENT ON VIEW {table} IS '{quoted(said)}'")
+        for name, _, said in columns:
+            connection.execute(f"COMMENT ON COLUMN {table}.{name} IS '{quoted(said)}'")
+        for partition in shown:
+            path = partition.path(table).resolve()
+            facts = [partition.run_id, table, str(path), partition.record["files"][path.name], path.stat().st_size]
+            connection.execute("INSERT INTO attached_files VALUES (?, ?, ?, ?, ?)", facts)
+    starts, start = [], 0
+    for partition in partitions:
+        starts.append(f"WHEN DATE '{partition.as_of}' THEN {start}")
+        start += int(partition.record["rows"]["recommendations"])
+    scan = _scan("recommendations", home, partitions)
+    connection.execute(_NUMBERED.format(starts=" ".join(starts), scan=scan))
+
+
+def _select(table: str, columns: Sequence[tuple[str, str, str]], home: Path, shown: Sequence[RunPartition]) -> str:
+    """The rows of a table, each column as the table has it."""
+    if not shown:
+        return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind, _ in columns) + " WHERE false"
+    stored = ", ".join(f"{name}::{kind} AS {name}" for name, kind, _ in columns[1:-1])
+    scan = _scan(table, home, shown)
+    return f"SELECT as_of AS as_of_date, {stored}, run::published_run AS run_id FROM {scan}"
+
+
+def _scan(table: str, home: Path, shown: Sequence[RunPartition]) -> str:
+    paths = [partition.path(table) for partition in shown]
+    names = {tuple(parquet.open_file(path).schema_arrow.names) for path in paths}
+    listed = ", ".join(f"'{quoted(path.resolve().relative_to(home))}'" for path in paths)
+    return _SCAN.format(home=quoted(home), files=listed, differ="true" if len(names) > 1 else "false")
+
+
+def files(connection: duckdb.DuckDBPyConnection) -> list[File]:
+    """What the published file of a connection shows; none where it has all itself."""
+    made = "SELECT 1 FROM duckdb_tables() WHERE table_name = 'attached_files'"  # not where an older recjob wrote it
+    if not connection.execute(made).fetchall():
+        return []
+    home = home_of(Path(connection.execute(f"SELECT path {_OURS}").fetchall()[0][0]))
+    rows = connection.execute("SELECT run_id, path, sha256, bytes FROM attached_files ORDER BY ALL").fetchall()
+    return [File(run_id, Path(made), home.joinpath(*Path(made).parts[-4:]), *facts) for run_id, made, *facts in rows]
+
+
+def home_of(published: Path) -> Path:
+    """The state folder that a published file lies in."""
+    return published.resolve().parents[1]
+
+
+def close(connection: duckdb.DuckDBPyConnection) -> list[File]:
+    """Let a connection reach the files that its views show, and from now on nothing else: no settings, no network."""
+    shown = files(connection)
+    if not connection.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
+        listed = ", ".join(f"'{quoted(file.path)}'" for file in shown)
+        connection.execute(f"SET allowed_paths = [{listed}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    if shown:
+        connection.execute("SET VARIABLE recjob_state = ?", [str(shown[0].path.parents[3])])
+    return shown
+
+
+def demand(shown: Sequence[File], published: Path, *, thorough: bool = False) -> None:
+    """Raise `CorruptState` where a file that a published one shows is `broken`."""
+    for file in broken(shown, thorough=thorough):
+        raise CorruptState(f"{published} shows {file.path}, which is missing or was changed", hint=OTHER)
+
+
+def broken(shown: Sequence[File], *, thorough: bool = False) -> Iterator[File]:
+    """Files that are missing or not of their size; `thorough`: or of other bytes."""
+    for file in shown:
+        whole = file.path.is_file() and file.path.stat().st_size == file.bytes
+        if not whole or (thorough and digest.of_file(file.path) != file.sha256):
+            yield file
+
+
+def quoted(text: str | Path) -> str:
+    """Text inside single quotes in SQL: no statement that defines something takes bound values."""
+    return str(text).replace("'", "''")
