@@ -8,60 +8,9 @@ from typing import Any
 import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
-from jobs.cli import COMMON, WAIT, Answer, AsOf, Duration, Instant, Job, Memory, Part, Recjob, day_of, settings_of
+from jobs.cli import Answer, Job, Recjob, day_of, settings_of
+from jobs.options import COMMON, DATE, DRY_RUN, FORCE, INPUT, SEED, WAIT, AsOf, Part, of_a_run
 from jobs.settings import Settings
-
-DATE = click.option(
-    "--date",
-    "word",
-    type=AsOf(),
-    default="yesterday",
-    show_default=True,
-    help="Use ratings up to the end of this date.",
-)
-
-
-SEED = click.option("--seed", type=int, help="Seed of the training.")
-FORCE = [
-    click.option(
-        "--force", is_flag=True, help="Score again what is already there; use a model or lists that the gate refuses."
-    ),
-    click.option("--reason", help="Why --force; recorded."),
-]
-
-
-DRY_RUN = click.option(
-    "--dry-run", is_flag=True, help="Check the input, and say what would be left to do: nothing, publish or score."
-)
-INPUT = [
-    click.option(
-        "--accept-input", is_flag=True, help="Take ratings that are far fewer than before, or too old; recorded."
-    ),
-    click.option("--known-at", type=Instant(), help="Leave out ratings that arrived later, e.g. 2026-11-24T03:30Z."),
-]
-
-
-def _run_options(command: Any) -> Any:
-    options = [
-        *INPUT,
-        click.option("--model", default="train", show_default=True, help="train (or retrain), champion, or a version."),
-        *FORCE,
-        click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
-        click.option("--top-n", type=int, help="Movies per user."),
-        click.option("--batch-size", type=int, help="Users scored at once; never changes a list."),
-        click.option("--shards", type=int, help="Score in so many parts, each kept until all are staged."),
-        click.option("--engine", type=click.Choice(["local", "ray"]), help="What scores the shards."),
-        click.option("--memory", type=Memory(), help="Memory for scores, e.g. 8GiB; never changes a list."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="What trains and scores."),
-        click.option("--include-seen", is_flag=True, default=None, help="Recommend rated movies, too."),
-        SEED,
-        click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),
-        WAIT,
-        click.option("--timeout", type=Duration(), help="End the run after this long, e.g. 2h, with exit code 124."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(cls=Recjob, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -198,7 +147,7 @@ def train(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 @click.option("--no-publish", is_flag=True, help="Stage the lists only; readers see no change.")
 @click.option("--shard", type=Part(), help="Score and keep one of N parts only, e.g. 3/8; --shards 8 takes them all.")
 @DRY_RUN
-@_run_options
+@of_a_run
 @click.pass_context
 def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) -> Answer:
     """Score every user as of a date and publish the lists; trains first if no model is registered for the date.
@@ -219,7 +168,7 @@ def score(ctx: click.Context, /, word: str, no_publish: bool, **options: Any) ->
 @recjob.command(cls=Job)
 @DATE
 @DRY_RUN
-@_run_options
+@of_a_run
 @click.pass_context
 def nightly(ctx: click.Context, /, word: str, **options: Any) -> Answer:
     """Check, train, score, publish, report, prune: what the scheduler runs."""
@@ -228,7 +177,7 @@ def nightly(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 
 @recjob.command(cls=Job)
 @DATE
-@_run_options
+@of_a_run
 @click.pass_context
 def plan(ctx: click.Context, /, word: str, **options: Any) -> Answer:
     """Stage the lists of a date, and say how they differ from those that readers see; `score` publishes them."""
@@ -267,50 +216,6 @@ def backfill(ctx: click.Context, first: str, last: str, only: str, dry_run: bool
         show.table(["as of", "status", "run"], rows) if rows else "nothing to do",
         exits.PARTIAL if done["failed"] else exits.DONE,
     )
-
-
-@recjob.command(cls=Job)
-@click.argument("name", required=False)
-@click.option("--model", help="default, basic, tuned.  [default: the configured model]")
-@click.option(
-    "--split", type=click.Choice(["time-range", "newest", "last", "random"]), default="newest", show_default=True
-)
-@click.option(
-    "--movie-key",
-    type=click.Choice(["movie_id", "title"]),
-    help="[default: title on time-range, as the article, else movie_id]",
-)
-@click.option("--seed", type=int)
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw epoch against RMSE here.  [default: STATE_DIR/reports/evaluate-MODEL-SPLIT.png]",
-)
-@click.option("--no-lists", is_flag=True, help="Measure predicted stars only: quicker where movies are many.")
-@click.pass_context
-def evaluate(
-    ctx: click.Context,
-    name: str | None,
-    model: str | None,
-    split: str,
-    movie_key: str | None,
-    seed: int | None,
-    plot: Path | None,
-    no_lists: bool,
-) -> Answer:
-    """Train a model on part of all ratings and measure it on the rest, beside the baselines.
-
-    Measured are the predicted stars and the lists: of all movies a user has not rated, which come first.
-    On the time-range split `basic` and `tuned` reproduce the article: 60 % / 20 % / 20 % of the time range.
-    """
-    from jobs import evaluate as job
-    from jobs import show_experiments
-
-    settings = settings_of(ctx)
-    chosen = model or name or settings.model.name
-    target = plot or settings.reports / f"evaluate-{chosen}-{split}.png"
-    done = job.evaluate(settings, chosen, split, movie_key, seed, target, not no_lists)
-    return done, show_experiments.evaluation(done)
 
 
 for _command in (*experiments.EXPERIMENTS, *lookups.LOOKUPS, *upkeep.UPKEEP):

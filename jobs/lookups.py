@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from jobs import configuration, exits
-from jobs.cli import Amount, Answer, Job, settings_of
+from jobs.cli import Answer, Job, settings_of
+from jobs.options import Amount
 
 
 @click.command(cls=Job)

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from jobs import exits
-from jobs.cli import WAIT, Answer, Job, config_of, settings_of
+from jobs.cli import Answer, Job, config_of, settings_of
 from jobs.lookups import models
+from jobs.options import WAIT
 
 
 @click.command(cls=Job)

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import LAST, document, environment
 
-from jobs import cli, examples, exits
+from jobs import cli, examples, exits, options
 from jobs.commands import recjob as group
 from jobs.nightly import nightly
 from jobs.settings import Settings
@@ -83,9 +83,9 @@ def test_help_shows_the_examples(name: str) -> None:
 def test_memory_is_an_amount_with_its_unit(text: str, gib: float | None) -> None:
     if gib is None:
         with pytest.raises(click.BadParameter, match="512MiB or 8GiB"):
-            cli.Memory().convert(text, None, None)
+            options.Memory().convert(text, None, None)
     else:
-        assert cli.Memory().convert(text, None, None) == gib
+        assert options.Memory().convert(text, None, None) == gib
 
 
 def test_every_error_has_an_exit_code() -> None:

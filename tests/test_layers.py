@@ -32,7 +32,16 @@ HOMES = {
         "storage/warehouse.py",
     ],
     "apscheduler": ["scheduler.py"],
-    "click": ["jobs/cli.py", "jobs/commands.py", "jobs/experiments.py", "jobs/lookups.py", "jobs/upkeep.py"],
+    "click": [
+        *(
+            "jobs/cli.py",
+            "jobs/commands.py",
+            "jobs/experiments.py",
+            "jobs/lookups.py",
+            "jobs/options.py",
+            "jobs/upkeep.py",
+        ),
+    ],
     "optuna": ["jobs/tune.py"],
     "ray": ["jobs/engine.py"],
     "matplotlib": ["jobs/plots.py", "jobs/report_plots.py"],
