@@ -9,7 +9,7 @@ import click
 
 from jobs import exits, experiments, lookups, signals, upkeep
 from jobs.cli import Answer, Job, Recjob, day_of, settings_of
-from jobs.options import COMMON, DATE, DRY_RUN, FORCE, INPUT, SEED, WAIT, AsOf, Part, of_a_run
+from jobs.options import COMMON, DATE, DRY_RUN, FORCE, INPUT, SEED, TIMEOUT, WAIT, AsOf, Part, of_a_run
 from jobs.settings import Settings
 
 
@@ -135,11 +135,19 @@ def check(ctx: click.Context, /, word: str, **options: Any) -> Answer:
 @FORCE[0]
 @FORCE[1]
 @SEED
+@click.option("--hosts", is_flag=True, help="Train together with the hosts of TF_CONFIG, which run the same command.")
 @WAIT
+@TIMEOUT
 @click.pass_context
-def train(ctx: click.Context, /, word: str, **options: Any) -> Answer:
+def train(ctx: click.Context, /, word: str, hosts: bool, **options: Any) -> Answer:
     """Retrain as of a date: measure, judge, register; nothing is scored."""
-    return _night(ctx, "train", word, options)
+    if not hosts:
+        return _night(ctx, "train", word, options)
+    from jobs import hosts as job
+    from jobs import show
+
+    record = job.train(*_chosen(ctx, "train", word, options))
+    return record, show.run(record)
 
 
 @recjob.command(cls=Job)

@@ -56,6 +56,7 @@ CODES: dict[type[Exception], int] = {
     recommender.NonFiniteScores: INTEGRITY,
     recommender.OutOfMemory: RESOURCES,
     recommender.EngineFailed: RESOURCES,
+    recommender.HostsFailed: RESOURCES,
     recommender.NoDevice: RESOURCES,
 }
 

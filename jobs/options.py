@@ -116,6 +116,7 @@ FORCE = [
     ),
     click.option("--reason", help="Why --force; recorded."),
 ]
+TIMEOUT = click.option("--timeout", type=Duration(), help="End the run after this long, e.g. 2h, with exit code 124.")
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Check the input, and say what would be left to do: nothing, publish or score."
 )
@@ -144,7 +145,7 @@ def of_a_run(command: Any) -> Any:
         SEED,
         click.option("--trigger", type=click.Choice(["manual", "schedule"]), default="manual", hidden=True),
         WAIT,
-        click.option("--timeout", type=Duration(), help="End the run after this long, e.g. 2h, with exit code 124."),
+        TIMEOUT,
     ]
     for option in reversed(options):
         command = option(command)

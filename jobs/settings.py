@@ -170,9 +170,11 @@ class Score:
     """Ray actors, each of which loads the model once; 0: one on each machine of the cluster."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """What trains and scores. auto: a GPU where TensorFlow finds one; gpu: or the run ends with exit code 6."""
+    devices: int = 1
+    """GPUs of this machine that a model is trained on together; 0: all. Several hosts: `recjob train --hosts`."""
     precision: Literal["auto", "float32", "tf32"] = "auto"
     """How factored models are multiplied. tf32: rounded as tensor cores do, and the best scored anew; lists whose bounds do not
-    prove them are found in float32, so no list changes. auto: so on a GPU only."""
+    prove them are found in double precision, so no list changes. auto: so on a GPU only."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,18 @@ def heed() -> None:
             signal.signal(number, _stop)
 
 
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Let signals end the process where it stands: for native code that waits, and keeps them from Python. Then `heed` them."""
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ends if callable(signal.getsignal(number))}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def end_after(seconds: float) -> None:
     """Raise `Stopped` when so much time has passed; 0 is no limit.
 

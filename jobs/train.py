@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import logging
+import math
 import time
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ from jobs.judge import Judged, Rival, judge
 from jobs.progress import QUIET, Progress
 from jobs.run import Journal, Run
 from jobs.settings import Settings
-from recommender import blend, split
+from recommender import blend, split, together
 from recommender import train as training
 from recommender.config import Recipe
 from recommender.errors import GateRefused
@@ -47,12 +49,9 @@ def find_or_train(
     recipe, key = settings.recipe, key_of(night, settings)
     with journal.step("train") as step:
         step.rows = night.ratings.num_rows
-        model = models.find(settings.models, key)
-        if model is not None and force is not None and not models.is_intact(settings.models, model.version):
-            logger.warning("model.damaged", extra={"version": model.version, "instead": "it is trained again"})
-            model = None
+        model = _registered(settings, key, force)
         if model is None:
-            model = _train(night, settings, run, recipe, key, progress)
+            model = _register(settings, run, key, night, *_trained(night, settings, recipe, key, progress))
         else:
             logger.info("model.found", extra={"version": model.version})
         if force is not None and model.manifest["status"] == "refused":
@@ -64,6 +63,18 @@ def find_or_train(
         checks=[*night.checks, *model.manifest["checks"]],
     )
     return model
+
+
+def follow(night: Night, settings: Settings, force: str | None, progress: Progress) -> bool:
+    """Take part in what `find_or_train` does on the first of several hosts, and keep nothing; whether there was anything to do.
+
+    Raises `TrainingDiverged`, `HostsFailed`.
+    """
+    recipe, key = settings.recipe, key_of(night, settings)
+    if _registered(settings, key, force) is not None:
+        return False
+    _trained(night, settings, recipe, key, progress)
+    return True
 
 
 def key_of(night: Night, settings: Settings) -> str:
@@ -95,7 +106,19 @@ def load(model: Model) -> Trained:
     return Trained(recipe, users, movies, scale, weights, names=names)
 
 
-def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str, progress: Progress) -> Model:
+def _registered(settings: Settings, key: str, force: str | None) -> Model | None:
+    """The model that was trained before; with `force` none that is damaged."""
+    model = models.find(settings.models, key)
+    if model is not None and force is not None and not models.is_intact(settings.models, model.version):
+        logger.warning("model.damaged", extra={"version": model.version, "instead": "it is trained again"})
+        return None
+    return model
+
+
+def _trained(
+    night: Night, settings: Settings, recipe: Recipe, key: str, progress: Progress
+) -> tuple[Trained, tuple[Epoch, ...], Judged]:
+    """The model, how its training went, and the verdict."""
     ratings = night.keyed(recipe.model.movie_key)
     recipe, history, judged = _probed(night, ratings, settings, recipe, key, progress)
     stopped_early = recipe.train.patience and history[0].holdout_rmse is not None
@@ -106,7 +129,7 @@ def _train(night: Night, settings: Settings, run: Run, recipe: Recipe, key: str,
         level = logging.WARNING if check["verdict"] in ("warn", "fail") else logging.INFO
         logger.log(level, f"gate.{check['verdict']}", extra={"check": check["check_name"], "why": check["message"]})
     logger.info("gate.verdict", extra={"accepted": judged.accepted})
-    return _register(settings, run, key, night, trained, history, judged)
+    return trained, history, judged
 
 
 def _probed(
@@ -162,7 +185,8 @@ def _fit(
 ) -> Trained:
     """Train, and tell each epoch: on a terminal by a bar, and its line is a detail then."""
     epochs, began, done = recipe.train.epochs, time.perf_counter(), 0
-    checkpoint = CheckpointFile(settings.models, digest.of_values(key))
+    apart = {} if together.first else {"apart": math.inf}
+    checkpoint = CheckpointFile(settings.models, digest.of_values(key), **apart)
     with progress.bar(f"training: {what}", epochs) as advance:
 
         def tell(epoch: Epoch) -> None:
@@ -175,7 +199,14 @@ def _fit(
             done = epoch.number
 
         trained = training.train(
-            ratings, recipe, attributes=night.attributes, holdout=holdout, checkpoints=checkpoint, on_epoch=tell
+            ratings,
+            recipe,
+            attributes=night.attributes,
+            holdout=holdout,
+            checkpoints=checkpoint,
+            devices=settings.score.devices,
+            task=f"{version('recjob')} {key} {what}",
+            on_epoch=tell,
         )
     seconds = time.perf_counter() - began
     told = {"on": what, "ratings": ratings.num_rows, "parameters": trained.parameters, "seconds": seconds}

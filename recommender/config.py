@@ -26,6 +26,8 @@ class ModelConfig:
     """Weight of the squared kernel weights of the hidden layers in the loss; of half those of the choice tower."""
     stars_dimension: int = 20
     """Factors of the tower that predicts stars."""
+    user_rows: int = 0
+    """Rows of its tables of users, which share them by a hash of the id, where one for each would not fit; 0: one for each."""
     choice_dimension: int = 64
     """Factors of the tower that predicts what is chosen and liked next."""
     taste_dimension: int = 64

@@ -108,6 +108,12 @@ class EngineFailed(RecommenderError):
     kind = "E_ENGINE"
 
 
+class HostsFailed(EngineFailed):
+    """Hosts that train a model together have lost one of them, or do not train the same."""
+
+    kind = "E_HOSTS"
+
+
 class OutOfMemory(RecommenderError):
     """The smallest block of users does not fit in memory."""
 

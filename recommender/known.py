@@ -54,9 +54,9 @@ class Features:
     weights: NDArray[np.float32]
 
     def dense(self) -> NDArray[np.float32]:
-        """Shape (rows, len(names))."""
+        """Shape (rows, len(names)); where there are no features, one that nobody has: hosts cannot exchange what is empty."""
         rows = len(self.starts) - 1
-        found = np.zeros((rows, len(self.names)), np.float32)
+        found = np.zeros((rows, max(1, len(self.names))), np.float32)
         found[np.repeat(np.arange(rows), np.diff(self.starts)), self.columns] = self.weights
         return found
 

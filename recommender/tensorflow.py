@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from recommender import together
+
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFRS 0.7 needs Keras 2; read when tf.keras is first touched
 # TensorFlow leaves oneDNN off where a processor has no AVX-512: its own matrix products take twice the time there.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -81,6 +83,8 @@ with _native_stderr_held(), _for_good():
     # The devices report here, inside the quiet block. They take memory as they need it, so that what is free can be told.
     for _gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(_gpu, True)
+    # Hosts have to find each other before the first operation; this waits for them.
+    hosts = tf.distribute.MultiWorkerMirroredStrategy() if together.joined else None
     tf.function(lambda: tf.constant(0.0) + 1.0, jit_compile=True)()  # and XLA
 
 
@@ -94,4 +98,4 @@ def tidy() -> None:
 traced = partial(tf.function, autograph=False)
 """`tf.function` for Python without loops and branches over tensors: looking for them takes longer than the rest of a trace."""
 
-__all__ = ["device_lib", "tf", "tfrs", "tidy", "traced"]
+__all__ = ["device_lib", "hosts", "tf", "tfrs", "tidy", "traced"]

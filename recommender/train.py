@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recommender import models
+from recommender import models, optimizer, replicas
 from recommender.config import Recipe, TrainConfig
 from recommender.errors import InvalidModel, TrainingDiverged
 from recommender.known import NO_ATTRIBUTES, NO_NAMES, Attributes, Known, Names, known
@@ -20,6 +21,8 @@ from recommender.vocabulary import Vocabulary
 
 _CHECK_EVERY = 16
 """Steps between two looks at whether the loss is still finite."""
+_HASHED = 1 << 20
+"""Ids that are hashed at once."""
 
 Arrays = dict[str, NDArray[Any]]
 Pairs = dict[str, NDArray[Any]]
@@ -79,9 +82,8 @@ class Trained:
         users = _all_ids("user_id", ratings, attributes.users)
         movies = _all_ids("movie_id", ratings, attributes.movies)
         facts = known(ratings, users, movies, attributes, self.names)
-        trained = (_and_unknown(own, now) for own, now in ((self.users, users), (self.movies, movies)))
         model = dataclasses.replace(self).model  # one of its own: it remembers
-        model.remember(facts, *trained)
+        model.remember(facts, _user_rows(self.users, users, config.user_rows), _and_unknown(self.movies, movies))
         model.settle(facts)
         return Ready(model, users, movies, config.movie_key, self.rating_scale, np.diff(facts.starts))
 
@@ -104,28 +106,37 @@ def train(
     holdout: pa.Table | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: int = 1,
+    task: str = "",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Fit `recipe` to `ratings`; a model by history learns from `attributes`, too.
 
     With `train.patience`, the epoch with the best RMSE on `holdout` is the one kept. Vocabularies default to the ids in
     `ratings`. The same ratings, recipe and seed give the same weights on the same kind of CPU, whether or not the
-    training was cut off in between and went on from `checkpoints`. Raises `TrainingDiverged`.
+    training was cut off in between and went on from `checkpoints`. `devices`: GPUs that take part, 0 for all; on several the
+    weights are those of one but for what chance does. Hosts that train together must name the same `task`. Raises
+    `TrainingDiverged`, `HostsFailed`.
     """
     tidy()
     users, movies = vocabularies or vocabularies_of(ratings, recipe.model.movie_key)
     facts = known(ratings, users, movies, attributes) if recipe.model.by_history else None
     pairs = {} if recipe.model.by_history else encode(ratings, users, movies, recipe.model.movie_key)
     held = encode(holdout, users, movies, recipe.model.movie_key) if holdout is not None and holdout.num_rows else None
-    fit = _Fit(recipe, users.rows, movies.rows, pairs, facts)
-    del facts, pairs  # the fit has its own of what it goes on to use
-    if checkpoints is not None and (saved := checkpoints.load()) is not None:
-        fit.restore(saved)
-    while not fit.finished:
-        epoch = fit.run_epoch(held)
-        if checkpoints is not None:
-            checkpoints.save(fit.state())
-        on_epoch(epoch)
+    spread = replicas.strategy(devices)
+    with replicas.reachable():
+        replicas.agree(task)
+        with spread.scope() if spread else nullcontext():
+            fit = _Fit(recipe, users.rows, movies.rows, pairs, facts, spread)
+        del facts, pairs  # the fit has its own of what it goes on to use
+        if checkpoints is not None and (saved := checkpoints.load()) is not None:
+            fit.restore(saved)
+        replicas.agree(f"{task} after {len(fit.history)} epochs")
+        while not fit.finished:
+            epoch = fit.run_epoch(held)
+            if checkpoints is not None:
+                checkpoints.save(fit.state())
+            on_epoch(epoch)
     stars = ratings["rating"].to_numpy().astype(np.float32)
     scale = (float(np.min(stars)), float(np.max(stars)))
     return Trained(recipe, users, movies, scale, fit.best_weights(), tuple(fit.history), fit.names)
@@ -148,7 +159,7 @@ def encode(ratings: pa.Table, users: Vocabulary, movies: Vocabulary, movie_key: 
 class _Fit:
     """The state of one training: model, optimizer, history and, with patience, the best weights so far."""
 
-    def __init__(self, recipe: Recipe, users: int, movies: int, pairs: Pairs, facts: Known | None) -> None:
+    def __init__(self, recipe: Recipe, users: int, movies: int, pairs: Pairs, facts: Known | None, spread: Any) -> None:
         self.config: TrainConfig = recipe.train
         self.examples: Arrays = (
             pairs if facts is None else {"users": np.flatnonzero(np.diff(facts.starts)).astype(np.int32)}
@@ -160,16 +171,17 @@ class _Fit:
         self.model = models.build(recipe.model, users, movies, self.names)
         if facts is not None:
             self.model.solve(facts, self.config.seed)  # first: it takes most memory, and what is remembered stays
-            self.model.remember(facts, np.arange(users, dtype=np.int32), np.arange(movies, dtype=np.int32))
+            rows = _user_rows(facts.users, facts.users, recipe.model.user_rows)
+            self.model.remember(facts, rows, np.arange(movies, dtype=np.int32))
         in_pass = -(-len(next(iter(self.examples.values()))) // self.config.batch_size)
-        self.steps = _steps(self.config, in_pass)
-        self.model.compile(optimizer=_optimizer(self.config, in_pass, self.steps * self.config.epochs))
+        self.steps = optimizer.steps_of_epoch(self.config, in_pass)
+        self.model.compile(optimizer=optimizer.of(self.config, in_pass, self.steps * self.config.epochs))
         # The slots exist only after a first step, but a checkpoint must be restored before it.
         self.model.optimizer._create_all_weights(self.model.trainable_variables)
         # One graph for all sizes of a batch: one made for the size that comes first would round as that does.
         batch = {name: tf.TensorSpec([None], column.dtype) for name, column in self.examples.items()}
         batch |= {"seed": tf.TensorSpec([2], tf.int32)} if self.by_history else {}
-        self.step = traced(self.model.train_step, input_signature=[batch])
+        self.step = replicas.step(self.model, batch, spread)
         self.call = traced(self.model.call, reduce_retracing=True)
         self.history: list[Epoch] = []
         self.best: Arrays | None = None
@@ -248,30 +260,6 @@ class _Fit:
             yield batch | ({"seed": tf.constant([self.config.seed, step], tf.int32)} if self.by_history else {})
 
 
-def _steps(config: TrainConfig, in_pass: int) -> int:
-    """Steps of an epoch, where a pass over the examples has `in_pass`."""
-    if not config.steps_per_epoch:
-        return in_pass
-    return max(round(config.steps_per_epoch * in_pass**0.25), -(-2 * in_pass // config.epochs))
-
-
-def _optimizer(config: TrainConfig, in_pass: int, steps: int) -> Any:
-    """The legacy classes: their Adagrad has a fused sparse kernel, and it is the one the article used.
-
-    Adam forgets gradients sooner than by its own default, which suits trainings of a hundred steps. The fewer of the users a
-    batch has, the more chance is in its gradient, and the smaller the steps: towers are sums of many weights that move
-    together, and with 150 batches in a pass the rate that suits one would not converge.
-    """
-    kinds = {"adagrad": tf.keras.optimizers.legacy.Adagrad, "adam": tf.keras.optimizers.legacy.Adam}
-    rate = config.learning_rate * (in_pass**-0.2 if config.steps_per_epoch else 1)
-    if config.schedule == "cosine":
-        rising = steps // 5
-        rate = tf.keras.optimizers.schedules.CosineDecay(
-            rate / 10, steps - rising, warmup_target=rate, warmup_steps=rising
-        )
-    return kinds[config.optimizer](learning_rate=rate, **({"beta_2": 0.99} if config.optimizer == "adam" else {}))
-
-
 def _stored(model: Any) -> list[Any]:
     return [*model.trainable_variables, *model.solved]
 
@@ -286,6 +274,19 @@ def _all_ids(name: str, ratings: pa.Table, table: pa.Table | None) -> Vocabulary
 def _and_unknown(own: Vocabulary, now: Vocabulary) -> NDArray[np.int32]:
     """Rows in `own` of the rows of `now`, shape (now.rows,); 0 for the unknown row and for those that are not in it."""
     return np.concatenate([[0], own.encode(now.ids)]).astype(np.int32)
+
+
+def _user_rows(own: Vocabulary, now: Vocabulary, shared: int) -> NDArray[np.int32]:
+    """The same of users; where they share so many rows, the row that is anybody's of that id."""
+    rows = _and_unknown(own, now)
+    if not shared:
+        return rows
+    ids = now.ids.cast(pa.string())
+    parts = [
+        tf.strings.to_hash_bucket_fast(ids[at : at + _HASHED].to_pylist(), shared).numpy() + 1
+        for at in range(0, len(ids), _HASHED)
+    ]
+    return np.where(rows > 0, np.concatenate([[0], *parts]), 0).astype(np.int32)
 
 
 def _named(variables: list[Any], kind: str) -> Arrays:

@@ -187,7 +187,10 @@ class CheckpointFile:
     """One unfinished training, kept beside the registry under the digest of its inputs."""
 
     def __init__(self, root: Path, training: str, apart: float = 10.0) -> None:
-        """`apart`: seconds between two states that are kept; the first one is. To write one can take longer than an epoch."""
+        """`apart`: seconds between two states that are kept; the first one is. To write one can take longer than an epoch.
+
+        Infinite: none is kept, and none is cleared away; it is another process that keeps them.
+        """
         self.path = root / "unfinished" / f"{training[:32]}.npz"
         self.apart, self.kept_at = apart, -math.inf
 
@@ -201,7 +204,7 @@ class CheckpointFile:
 
     def save(self, state: Arrays) -> None:
         """Replace the state, unless that was done less than `apart` seconds ago."""
-        if time.monotonic() - self.kept_at < self.apart:
+        if self.apart == math.inf or time.monotonic() - self.kept_at < self.apart:
             return
         with atomic.new_file(self.path) as draft, draft.open("wb") as file:
             np.savez(file, allow_pickle=False, **state)
@@ -209,4 +212,5 @@ class CheckpointFile:
 
     def clear(self) -> None:
         """Forget the state, once the training is finished."""
-        self.path.unlink(missing_ok=True)
+        if self.apart < math.inf:
+            self.path.unlink(missing_ok=True)

@@ -91,6 +91,8 @@ FAULTS = {
     "B4.12": ("twenty scheduled runs", "P8"),
     "B4.13": ("nothing published for 28 hours", "P8"),
     "B4.14": ("dates in any other form, out of range, in the future", "P8"),
+    "B4.15": ("one of the hosts that train together is killed", "P1"),
+    "B4.16": ("hosts that train together are not there, or do not train the same", "P8"),
     "B5.1": ("SQL in ids, titles, column names and run ids", "P5"),
     "B5.2": ("paths that lead out of the state folder", "P4"),
     "B5.3": ("a planted model file that runs code", "P4"),

@@ -17,7 +17,7 @@ from test_train import Kept, same_bytes
 from jobs import inputs, train
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
-from recommender import blend, candidates, history, ranking, score, split
+from recommender import blend, candidates, history, ranking, removal, score, split
 from recommender import train as training
 from recommender.config import Recipe, recipe
 from recommender.known import Attributes
@@ -81,6 +81,21 @@ def test_a_user_who_joined_after_training_is_scored_by_what_they_rated(trained: 
     assert status.filter(pc.equal(status["user_id"], 5000))["segment"].to_pylist() == ["warm"]
     same = found.filter(pc.equal(found["user_id"], 7))
     assert len(set(same["movie_id"].to_pylist()) & set(late["movie_id"].to_pylist())) >= 4
+
+
+def test_users_who_share_rows_are_still_told_apart_and_one_of_them_can_be_forgotten() -> None:
+    shared = training.train(WORLD.ratings, tiny(user_rows=7), attributes=KNOWN)
+    assert {weight.shape[0] for weight in shared.weights.values() if weight.ndim} >= {8}
+    found, _ = lists(shared, WORLD.ratings, KNOWN)
+    rows = found.group_by("user_id").aggregate([("movie_id", "list")])["movie_id_list"].to_pylist()
+    assert len({tuple(row) for row in rows}) > 7
+    gone = pa.array([7], pa.int64())
+    left = WORLD.ratings.filter(pc.not_equal(WORLD.ratings["user_id"], 7))
+    others = removal.without_users(shared, gone)
+    assert others.parameters == shared.parameters
+    again, _ = lists(others, left, KNOWN)
+    both = (table.filter(pc.not_equal(table["user_id"], 7)) for table in (lists(shared, left, KNOWN)[0], again))
+    assert next(both).equals(next(both))
 
 
 def test_a_movie_that_came_after_training_can_be_predicted_and_listed(trained: Trained) -> None:

@@ -24,7 +24,7 @@ class RatingMlp(tfrs.models.Model):
         ]
         self.rating = tf.keras.layers.Dense(1, name="rating")
         self.task = tfrs.tasks.Ranking(
-            loss=tf.keras.losses.MeanSquaredError(),
+            loss=tf.keras.losses.MeanSquaredError(reduction="sum"),  # of one mean: the last axis is the only one
             metrics=[tf.keras.metrics.RootMeanSquaredError(name="rmse")],
         )
 

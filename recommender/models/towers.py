@@ -49,14 +49,14 @@ class Towers(tfrs.models.Model):
         self.config, self.factored = config, True
         self.blend = config.blend or (1.0, 0.0, 0.0)
         self.task = tfrs.tasks.Ranking(
-            loss=tf.keras.losses.MeanSquaredError(),
+            loss=tf.keras.losses.MeanSquaredError(reduction="sum"),  # of one mean: the last axis is the only one
             metrics=[tf.keras.metrics.RootMeanSquaredError(name="rmse")],
         )
         k, d = config.stars_dimension, config.choice_dimension
         self.noise = tf.Variable(float(np.log(0.9)), name="noise")
         rows = {
             "user": users, "movie": movies, "rated": movies, "surprise": movies, "raters": users,
-            "user_side": len(names.users), "movie_side": len(names.movies),
+            "user_side": max(1, len(names.users)), "movie_side": max(1, len(names.movies)),
         }  # fmt: skip
         self.stars = {name: _normal(f"stars_{name}", (count, k), bias=True) for name, count in rows.items()}
         self._choice = {
@@ -315,5 +315,5 @@ def _fade(age: Any) -> Any:
 
 
 def build(config: ModelConfig, users: int, movies: int, names: Names) -> Towers:
-    """Untrained towers with `users` and `movies` rows; `remember` must come before any other call."""
-    return Towers(config, users, movies, names)
+    """Untrained towers with `users` rows, unless they are shared, and `movies` rows; `remember` comes before any other call."""
+    return Towers(config, config.user_rows + 1 if config.user_rows else users, movies, names)

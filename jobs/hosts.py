@@ -1,0 +1,62 @@
+"""Train on several hosts together: all run the same command, the first of them keeps what is made."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from jobs import engine, nightly, signals
+from jobs import run as journals
+from jobs.configuration import InvalidSettings
+from jobs.nightly import Options
+from jobs.run import Journal
+from jobs.settings import Settings
+from recommender import together
+
+logger = logging.getLogger(__name__)
+
+
+def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
+    """Train as of a date with the hosts that TF_CONFIG names; returns the record of the run.
+
+    It waits for all of them; meanwhile SIGINT ends it, and SIGTERM, which TensorFlow has taken, does not. The first one then
+    runs as if it were alone: it has the lock of the state folder, which all must see, and registers the model. The others
+    read, take their part of each batch, and leave no trace. Raises `InvalidSettings`, `HostsFailed`.
+    """
+    number, of = place(os.environ)
+    logger.info("hosts.waiting", extra={"host": number + 1, "of": of})
+    together.joined, together.first = True, number == 0
+    engine.use_device(settings)
+    with signals.at_once():
+        from jobs import (
+            train as training,
+        )  # TensorFlow comes with it, once all are there, and has taken SIGTERM for itself
+    logger.info("hosts.met", extra={"host": number + 1, "of": of})
+    if together.first:
+        return nightly.nightly(settings, as_of, options)
+    run = journals.new_run(as_of, settings.timezone, options.trigger)
+    journal = Journal.start(None, run, host={"number": number + 1, "of": of})
+    night = nightly.check(settings, run, journal, options)
+    with journal.step("train") as step:
+        step.rows = night.ratings.num_rows
+        trained = training.follow(night, settings, options.force, options.progress)
+    journal.finish("trained" if trained else "unchanged")
+    return journal.record
+
+
+def place(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Which of the hosts in TF_CONFIG this is, from 0, and how many there are; raises `InvalidSettings`."""
+    try:
+        config = json.loads(environ["TF_CONFIG"])
+        hosts = {kind: len(config["cluster"].get(kind, [])) for kind in ("chief", "worker")}
+        kind, index = config["task"]["type"], int(config["task"]["index"])
+        if kind not in hosts or not 0 <= index < hosts[kind]:
+            raise ValueError(f"task {kind} {index} is not in its cluster")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        example = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
+        raise InvalidSettings(
+            f"TF_CONFIG does not say which of which hosts this is: {error!r}", hint=f"such as {json.dumps(example)}"
+        ) from error
+    return index + (hosts["chief"] if kind == "worker" else 0), sum(hosts.values())
