@@ -5,7 +5,7 @@ import logging
 from datetime import date, timedelta
 from typing import Any, Literal
 
-from jobs import exits
+from jobs import exits, state
 from jobs import run as journals
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
@@ -27,6 +27,7 @@ def backfill(
 
     A full disk or a lock held by another run ends the backfill at once: the remaining dates would fare no better.
     """
+    state.take_up(settings, options.wait)
     dates = wanted(settings, first, last, only)
     outcomes = []
     for day in dates:

@@ -27,7 +27,7 @@ _PATHS = (
     *(f"rules.{name}" for name in ("candidates_sql", "allow", "block", "exclude", "opt_out", "pinned")),
 )
 """Keys of files and folders."""
-_URLS = ("input.ratings", "input.movies", "input.users")
+_URLS = ("input.ratings", "input.movies", "input.users", "store.url")
 """Keys that may be URLs as well."""
 PRIVATE = ("hooks.on_success", "hooks.on_refusal", "hooks.on_failure")
 """Keys whose values are shown nowhere: arguments of programs may hold a password."""
@@ -65,11 +65,12 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
 
 def _located(key: str, value: Any, source: str) -> Any:
     """The value, of a key that may be a URL: with file:// as a path. Raises `InvalidSettings`, which quotes no password."""
-    if key not in _URLS or not urls.is_url(value):
+    if key not in _URLS or not value or (key != "store.url" and not urls.is_url(value)):
         return value
-    if problem := urls.problem(value):
+    folder = key == "store.url" and value.startswith("file:")
+    if problem := "is a folder: copy the state folder itself" if folder else urls.problem(value):
         raise InvalidSettings(
-            f"{source}: {key} {problem}", hint="s3://bucket/folder, gs://, az://, abfs:// or file:///"
+            f"{source}: {key} {problem}", hint="s3://bucket/folder, gs://, az://, abfs:// (docs/howto/s3.md)"
         )
     return urls.plain(value)
 

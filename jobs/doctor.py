@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs import engine, query, schedule
+from jobs import engine, inputs, kept, query, schedule
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.errors import RecommenderError
-from storage import atomic, models, remote, runs, shards, state, tabular, warehouse
+from storage import atomic, held, models, remote, runs, shards, state, tabular, warehouse
 from storage.errors import StorageError
 
 State = Literal["good", "warn", "bad"]
@@ -71,12 +71,12 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _input(settings: Settings) -> Iterator[Finding]:
-    for name, url in settings.input.remote.items():
+    for name, url in inputs.remote_sources(settings).items():
         found = remote.objects_of(url)
         told = f"{len(found)} files, {sum(one.size for one in found) / 2**20:.0f} MiB, at {url}"
         yield Finding("input", "good", f"{name}: {told}; recjob check fetches and looks into them")
     source = settings.input.ratings or str(settings.lake / "ratings")
-    files = [] if "ratings" in settings.input.remote else tabular.files_of(source)
+    files = [] if "ratings" in inputs.remote_sources(settings) else tabular.files_of(source)
     named = [*files, *map(Path, settings.rules.files.values())]
     unreadable = [path for path in named if not os.access(path, os.R_OK)]
     if unreadable:
@@ -134,6 +134,34 @@ def _last_runs(settings: Settings) -> Iterator[Finding]:
         yield Finding("lock", "good", "a run is working now")
 
 
+def _store(settings: Settings) -> Iterator[Finding]:
+    store = kept.of(settings)
+    if store is None:
+        return
+    note, newest = store.note(), store.newest()
+    if newest is None:
+        yield Finding(
+            "store", "warn", f"{store.url} has nothing yet", "the next run, or recjob sync, copies everything"
+        )
+        return
+    if lost := store.lacking(newest):
+        message = f"{store.url} lacks {len(lost)} files of {newest.name}, {lost[0]} for one"
+        yield Finding("store", "bad", message, "recjob sync, on a machine whose state folder is whole")
+        return
+    here = held.of(settings.state_dir, note.held)
+    if newest.name in (note.commit, note.next) and here == newest.held:
+        yield Finding("store", "good", f"{store.url} has all {len(newest.held.files)} files, as of {newest.name}")
+    elif newest.name in (note.commit, note.next) or note.taking or here.is_empty or here == note.held:
+        yield Finding(
+            "store", "warn", f"{store.url} and {settings.state_dir} differ", "the next run, or recjob sync, ends that"
+        )
+    else:
+        hint = "two machines work on one store: recjob sync --discard takes what the store has"
+        yield Finding(
+            "store", "bad", f"{store.url} has {newest.name} of another machine, and here is what is not there", hint
+        )
+
+
 def _schedule(settings: Settings) -> Iterator[Finding]:
     upcoming = schedule.upcoming(settings, 1)
     yield Finding("schedule", "good", f"next at {upcoming['next'][0]['at']}, for {upcoming['next'][0]['as_of_date']}")
@@ -180,6 +208,7 @@ _LOOKS = (
     _registry,
     _staged,
     _last_runs,
+    _store,
     _schedule,
     _told_afterwards,
     _device,

@@ -133,6 +133,10 @@ DOCUMENTS: dict[str, dict[Any, Any]] = {
     },
     "rollback": {"from": str, "to": str, "champion": MAYBE_TEXT},
     "prune": {"removed": [str], "freed_bytes": int},
+    "sync": {
+        **{"url": str, "commit": MAYBE_TEXT, "files": int},
+        **{name: {"files": int, "bytes": int} for name in ("taken", "pushed")},
+    },
     "forget": {
         **{"asked": int, "kept_out": int, "let_in?": int, "held?": bool, "erased?": {str: PLACE}, "seconds?": float},
         "still_contain?": [{"path": str, "rows": MAYBE_INT}],

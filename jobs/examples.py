@@ -120,6 +120,10 @@ EXAMPLES: dict[str, str] = {
         recjob publish                          # what `recjob plan` has staged
         recjob publish 20261124T033             # these lists for their date
     """,
+    "recjob sync": """
+        recjob sync                             # fill an empty state folder from store.url
+        recjob sync --discard                   # two machines parted: be what the store has
+    """,
     "recjob prune": """
         recjob prune                            # after publish.retention_dates was lowered
     """,

@@ -142,7 +142,7 @@ def _sources(settings: Settings, ids: Sequence[str]) -> list[dict[str, Any]]:
         return [{"path": remote.url_in(path, settings.cache), "rows": rows} for path, rows in found if rows != 0]
     except StorageError as error:
         logger.warning("forget.not_fetched", extra={"why": str(error)})
-        return [{"path": url, "rows": None} for url in settings.input.remote.values()]
+        return [{"path": url, "rows": None} for url in inputs.remote_sources(settings).values()]
     finally:
         remote.clear(settings.cache)
 

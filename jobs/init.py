@@ -51,6 +51,9 @@ max_same_list = 0.5            # share of users who may have one and the same li
 retention_dates = 14           # dates kept in the published file
 similar_movies = 20            # movies published as most like each candidate; 0: none
 
+[store]
+# url = "s3://bucket/recjob"   # a copy of all that is kept here, from which an empty machine goes on (docs/howto/s3.md)
+
 [schedule]
 cron = "30 3 * * *"            # minute hour day month weekday (0 = Sunday)
 timezone = "UTC"               # a zone with summer time has nights of 23 and 25 hours

@@ -19,7 +19,7 @@ from jobs.settings import Settings
 from recommender import schema
 from recommender.known import Attributes
 from recommender.rules import NO_RULES, Rules
-from storage import digest, forgotten, remote, steady, tabular
+from storage import digest, forgotten, remote, steady, tabular, urls
 from storage import ratings as stored
 from storage.errors import InvalidInput, NoRatings
 from storage.ratings import Limits
@@ -135,10 +135,16 @@ def read(
     return night
 
 
+def remote_sources(settings: Settings) -> dict[str, str]:
+    """The URLs among the sources, by the name of their setting."""
+    named = {name: getattr(settings.input, name) for name in ("ratings", "movies", "users")}
+    return {name: source for name, source in named.items() if urls.is_url(source)}
+
+
 @contextmanager
 def at_hand(settings: Settings) -> Iterator[Settings]:
     """The settings with the paths of files in place of URLs, once these are fetched; errors still name the URLs."""
-    wanted = settings.input.remote
+    wanted = remote_sources(settings)
     if not wanted:
         yield settings
         return

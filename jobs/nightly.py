@@ -75,6 +75,7 @@ def nightly(settings: Settings, as_of: date, options: Options = Options()) -> di
 
     The same inputs again are nothing to do. Whatever is raised, readers see what they saw before. The hooks are called last.
     """
+    state.take_up(settings, options.wait)
     run = journals.new_run(as_of, settings.timezone, options.trigger, after=_newest(settings))
     with _told(settings, run):
         return _night(settings, run, options)
@@ -86,6 +87,7 @@ def release(settings: Settings, run_id: str = "", wait: float = 0.0) -> dict[str
     `run_id`, or its beginning, says whose lists to show for their date: newer ones of it are taken for rolled back, and it no
     longer is. By default the newest that is staged. Raises `NotFound`; `AuditFailed`, and then readers see what they saw.
     """
+    state.take_up(settings, wait)
     chosen = publish.releasable(settings, run_id)
     run = journals.new_run(chosen.as_of, settings.timezone, after=_newest(settings))
     options = Options(until="publish")

@@ -98,6 +98,10 @@ def run(settings: Settings, config: Path | None) -> int | None:
         warning = scheduler.risky_hours(plan.cron, plan.timezone)
     if warning:
         logger.warning("schedule.risky", extra={"why": warning})
+    if settings.store.url:
+        from jobs import state  # what was missed, the journal says
+
+        state.take_up(settings, _PATIENCE)
     nights = Nights(settings, arguments(settings, config))
     following = scheduler.next_times(plan.cron, plan.timezone, 1)
     logger.info(

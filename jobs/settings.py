@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 from recommender.config import ModelConfig, Recipe, TrainConfig, recipe
-from storage import urls
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,6 @@ class Input:
     settle_seconds: float = 2.0
     """How long a file must have been left alone before it is read; a younger one is waited for."""
     columns: Columns = Columns()
-
-    @property
-    def remote(self) -> dict[str, str]:
-        """The URLs among the sources, by the name of their setting."""
-        named = {name: getattr(self, name) for name in ("ratings", "movies", "users")}
-        return {name: source for name, source in named.items() if urls.is_url(source)}
 
 
 @dataclass(frozen=True)
@@ -198,6 +191,14 @@ class Publish:
 
 
 @dataclass(frozen=True)
+class Store:
+    """A copy of the state folder in an object store, for machines that come and go: docs/howto/s3.md."""
+
+    url: str = ""
+    """Where it is, e.g. s3://bucket/recjob: each run takes up what is newer there, and copies what is new here. Empty: none."""
+
+
+@dataclass(frozen=True)
 class Schedule:
     """When `recjob schedule run` works."""
 
@@ -244,6 +245,7 @@ class Settings:
     rules: Rules = Rules()
     score: Score = Score()
     publish: Publish = Publish()
+    store: Store = Store()
     schedule: Schedule = Schedule()
     hooks: Hooks = Hooks()
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from jobs import kept
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
@@ -20,10 +21,11 @@ logger = logging.getLogger(__name__)
 def held(settings: Settings, wait: float, holder: str) -> Iterator[None]:
     """Hold the lock of the state folder, which an older recjob may have written: then it is first brought to this version.
 
-    Raises `Busy`; `StateVersion` where a newer one has written it, and then nothing was touched; `NoPermission`.
+    With `store.url` what is newer there is taken up before, and what is new here is copied there after. Raises `Busy`;
+    `StateVersion` where a newer one has written it, and then nothing was touched; `NoPermission`; what `kept.kept` does.
     """
     state.check(settings.state_dir)
-    with atomic.lock(settings.lock, wait, holder):
+    with atomic.lock(settings.lock, wait, holder), kept.kept(settings, holder):
         noted = state.check(settings.state_dir)
         if os.geteuid() == 0 and (noted == 0 or settings.state_dir.stat().st_uid != 0):
             logger.warning(
@@ -49,6 +51,13 @@ def shared(settings: Settings, wait: float) -> Iterator[None]:
     with atomic.shared_lock(settings.lock, wait):
         state.check(settings.state_dir)
         yield
+
+
+def take_up(settings: Settings, wait: float) -> None:
+    """Take up what the store has where nothing, or half of it, is here: for whoever looks before it holds the lock."""
+    if kept.is_to_be_taken_up(settings):
+        with held(settings, wait, "taking up"):
+            pass
 
 
 def place_for(target: Path, settings: Settings) -> Path:

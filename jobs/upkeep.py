@@ -78,6 +78,22 @@ def prune(ctx: click.Context, wait: float) -> Answer:
     return done, show.facts(done | {"removed": len(done["removed"])})
 
 
+@click.command(cls=Job)
+@click.option("--discard", is_flag=True, help="Be what the store has, and drop what only this folder has.")
+@WAIT
+@click.pass_context
+def sync(ctx: click.Context, discard: bool, wait: float) -> Answer:
+    """Bring the state folder and its copy on store.url together: each run does so itself.
+
+    An empty folder is filled from the store, and what is new here, or was lost there, is copied there.
+    """
+    from jobs import kept, show
+
+    done = kept.sync(settings_of(ctx), wait, discard)
+    moved = {name: "{files:,} files, {bytes:,} bytes".format(**done[name]) for name in ("taken", "pushed")}
+    return done, show.facts(done | moved)
+
+
 @models.command("promote", cls=Job)
 @click.argument("version")
 @WAIT
@@ -179,4 +195,4 @@ def schema(command: tuple[str, ...]) -> Answer:
     return {"document": found}, json.dumps(found, indent=1)
 
 
-UPKEEP = (publish, rollback, prune, forget, schedule, doctor, completion, schema)
+UPKEEP = (publish, rollback, prune, sync, forget, schedule, doctor, completion, schema)

@@ -15,7 +15,8 @@ StorageError
 │   └── StoreMissing      there is no such bucket
 ├── CorruptState        recjob's own files do not pass their integrity check
 │   ├── AuditFailed       a published file that was built breaks a rule of the tables
-│   └── StateVersion      the state folder was written by a newer recjob
+│   ├── StateVersion      the state folder was written by a newer recjob
+│   └── StoreConflict     the state folder and its copy in an object store each have what the other has not
 ├── NotFound            no such run, model, date or user
 └── QueryRefused        not exactly one SELECT, or over a limit
 """
@@ -136,6 +137,12 @@ class StateVersion(CorruptState):
     """The state folder, or a file in it, was written by a newer recjob; nothing was changed."""
 
     kind = "E_STATE_VERSION"
+
+
+class StoreConflict(CorruptState):
+    """Somebody else has changed the copy of the state folder; neither was touched."""
+
+    kind = "E_STORE_CONFLICT"
 
 
 class NotFound(StorageError):

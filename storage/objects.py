@@ -7,9 +7,10 @@ import logging
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,6 +28,10 @@ TRIES, PAUSE, LONGEST = 6, 0.25, 8.0
 """How often a request is made; seconds before the second, doubled before each further one, and at most."""
 SILENCE = 20
 """Seconds without a byte after which a request has failed."""
+PATIENCE = 60.0
+"""Seconds after which a request that has failed is not made again."""
+_ended = threading.Event()
+"""One of the things that are done at once has failed: the others are not tried again."""
 _BLOCK = 2**23
 _AT_ONCE = 8
 _PROFILE = ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
@@ -166,6 +171,7 @@ class Bucket:
 
     def _again(self, key: str, call: Callable[[], T]) -> T:
         """What a request gives, made again with growing pauses where it failed of something that may pass."""
+        began = time.monotonic()
         for tried in range(1, TRIES + 1):
             try:
                 return call()
@@ -173,22 +179,26 @@ class Bucket:
                 raise
             except OSError as error:
                 failed, passing = _failure(self.url(key), error)
-                if not passing or tried == TRIES:
+                late = tried == TRIES or time.monotonic() - began > PATIENCE or _ended.is_set()
+                if not passing or late:
                     raise failed from error
                 pause = min(LONGEST, PAUSE * 2 ** (tried - 1)) * random.uniform(0.5, 1)  # noqa: S311 (no secret)
                 logger.info("store.again", extra={"url": self.url(key), "after": pause, "why": _reason(error)})
-                time.sleep(pause)
+                _ended.wait(pause)
         raise AssertionError("not reached")
 
 
 def each(work: Callable[[T], None], items: Iterable[T]) -> None:
     """Do something for each item, some at once; the first error ends it."""
     pool = ThreadPoolExecutor(_AT_ONCE)
+    _ended.clear()
     try:
-        for done in [pool.submit(work, item) for item in items]:
+        for done in as_completed([pool.submit(work, item) for item in items]):
             done.result()
     finally:
+        _ended.set()
         pool.shutdown(cancel_futures=True)
+        _ended.clear()
 
 
 def _opened(scheme: str, name: str) -> Any:
@@ -250,7 +260,8 @@ def _has_credentials() -> bool:
 
 def _reason(error: OSError) -> str:
     """What the SDK says, in a line, without anything that the environment has as a secret."""
-    text = re.sub(r"sig=[^&\s]+", "sig=...", " ".join(str(error).split()))
+    text = re.sub(r"; Details: .*", "", str(error))
+    text = re.sub(r"sig=[^&\s]+", "sig=...", " ".join(text.split()))
     for name, value in os.environ.items():
         if len(value) > 7 and _SECRETS.search(name):
             text = text.replace(value, "...")

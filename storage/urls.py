@@ -15,6 +15,8 @@ def is_url(text: str) -> bool:
 
 def problem(url: str) -> str:
     """Why a URL cannot be used, without quoting what may be a password; empty where it can."""
+    if not is_url(url):
+        return "is no URL"
     scheme = url.partition("://")[0]
     if scheme == "file":
         return "" if re.match(r"file:///[^/]", url) else "is no file:///folder/file"

@@ -120,8 +120,15 @@ FAULTS = {
     "B7.1": ("the store throttles, or answers with errors of its own", "P8"),
     "B7.2": ("the connection is cut after some bytes", "P8"),
     "B7.3": ("the store hangs", "P8"),
+    "B7.4": ("a reply is lost although the request was done", "P4"),
     "B7.5": ("no credentials, no permission, no such bucket, nobody there", "P8"),
     "B7.6": ("an object is replaced while it is fetched", "P2"),
+    "B7.7": ("half an upload, an object that was lost or changed", "P4"),
+    "B7.8": ("kill -9 in the middle of copying the state to the store", "P4"),
+    "B7.9": ("an empty machine in the place of one that is gone", "P2"),
+    "B7.10": ("two machines on one store", "P4"),
+    "B7.11": ("the bytes of a person in the store after `forget`", "P7"),
+    "B7.12": ("a policy that allows no more than the documents say", "P8"),
 }
 
 

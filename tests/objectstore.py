@@ -105,8 +105,7 @@ def _handler(store: Store) -> type[BaseHTTPRequestHandler]:
         def handle_request(self) -> None:
             fault = store.fate(f"{self.command} {self.path}")
             kind, after = (fault.kind, fault.after) if fault else ("", 0)
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(after if kind == "half" else length)
+            body = self.rfile.read(after) if kind == "half" else self.body()
             if fault and kind == "call":
                 fault.call()
             if kind in ("half", "hang"):
@@ -123,9 +122,20 @@ def _handler(store: Store) -> type[BaseHTTPRequestHandler]:
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_request
 
+        def body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
         def forward(self, body: bytes, kind: str, after: int) -> None:
             connection = http.client.HTTPConnection(*store.backend, timeout=60)
-            connection.request(self.command, self.path, body, dict(self.headers.items()))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in (*_HOP, "expect")}
+            connection.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
             reply = connection.getresponse()
             content = reply.read()
             if kind == "lost":

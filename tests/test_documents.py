@@ -10,6 +10,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 from conftest import LAST, environment, small_world, world_in
+from objectstore import Store
 from test_by_hand import EVE
 from test_cli import leaves
 
@@ -98,8 +99,15 @@ def test_every_command_has_a_schema() -> None:
 )
 @pytest.mark.faults("B6.7")
 def test_what_a_command_prints_is_what_its_schema_says(
-    command: str, call: Call, world: tuple[Settings, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    call: Call,
+    world: tuple[Settings, list[str]],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if command == "sync":
+        monkeypatch.setenv("RECJOB_STORE_URL", f"s3://{store.bucket()}/recjob")
     (tmp_path / "more.csv").write_text("user_id,movie_id,rating,rated_at\n1,2,3.5,2026-03-01 10:00:00\n")
     monkeypatch.setattr(scheduler, "run", lambda *_, **__: signal.SIGTERM)  # tests/test_schedule.py lets it run
     monkeypatch.setattr(synthetic, "generate", lambda last: small_world())

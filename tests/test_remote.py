@@ -15,7 +15,7 @@ import pytest
 from conftest import LAST, document, environment, small_world, world_in
 from objectstore import SECRET, Store
 
-from jobs import configuration, doctor, exits, forget, late, run
+from jobs import configuration, doctor, exits, forget, inputs, late, run
 from jobs.configuration import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
@@ -352,13 +352,14 @@ def test_urls_do_not_count_from_the_folder_of_the_file_and_a_file_url_is_a_path(
     file.write_text(
         '[input]\nratings = "s3://bucket/r?tings"\nmovies = "file:///data/my%20movies.csv"\nusers = "u.csv"\n'
     )
-    found = configuration.load(file, {}).input
+    settings = configuration.load(file, {})
+    found = settings.input
     assert (found.ratings, found.movies, found.users) == (
         "s3://bucket/r?tings",
         "/data/my movies.csv",
         str(tmp_path / "u.csv"),
     )
-    assert found.remote == {"ratings": "s3://bucket/r?tings"}
+    assert inputs.remote_sources(settings) == {"ratings": "s3://bucket/r?tings"}
 
 
 @pytest.mark.faults("B5.7", "B7.5")

@@ -1,0 +1,93 @@
+"""What a state folder holds that is copied to a store: files by path and digest, and links."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from storage import digest
+
+_FILES = (
+    *("lake/**/*", "models/[0-9]*/*", "models/champion.json", "runs/as_of=*/run=*/*", "journal/*.json"),
+    *("published/*.duckdb", "reports/nightly/*.html", "forgotten.json", "version.json"),
+)
+"""What of a state folder is copied; all else can be made again, or is of this machine."""
+_LINKS = ("recommendations.duckdb", "reports/nightly/latest.html")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A file as a commit names it."""
+
+    sha256: str
+    size: int
+
+    @property
+    def key(self) -> str:
+        """Its object, below the URL of the store."""
+        return f"objects/{self.sha256}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a folder, or a commit of one, holds."""
+
+    files: dict[str, Copied] = field(default_factory=dict)
+    """By path in the state folder."""
+    links: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, int] = field(default_factory=dict, compare=False)
+    """When each file was written, nanoseconds: one that was not since need not be read again."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no run has left anything."""
+        return self.files.keys() <= {"version.json"} and not self.links
+
+
+def of(root: Path, known: Held) -> Held:
+    """What the folder holds now; a file that was not written since it was `known` is not read."""
+    files, stamps = dict[str, Copied](), dict[str, int]()
+    for path in _paths(root):
+        name, found = str(path.relative_to(root)), path.stat()
+        before, stamps[name] = known.files.get(name), found.st_mtime_ns
+        same = before and (found.st_mtime_ns, found.st_size) == (known.stamps.get(name), before.size)
+        files[name] = before if before and same else Copied(digest.of_file(path), found.st_size)
+    links = {name: os.readlink(root / name) for name in _LINKS if (root / name).is_symlink()}
+    return Held(files, links, stamps)
+
+
+def parsed(document: Mapping[str, Any]) -> Held:
+    """What a document says; raises `KeyError`, `ValueError`, `TypeError`."""
+    files = {path: Copied(str(sha256), int(size)) for path, (sha256, size) in document["files"].items()}
+    return Held(files, dict(document["links"]))
+
+
+def plain(held: Held) -> dict[str, Any]:
+    """The same as JSON has it."""
+    return {"files": {path: [file.sha256, file.size] for path, file in held.files.items()}, "links": held.links}
+
+
+def _paths(root: Path) -> Iterator[Path]:
+    """The files of a folder that are copied; a link to somewhere else is not."""
+    for pattern in _FILES:
+        for path in root.glob(pattern):
+            inside = path.relative_to(root)
+            linked = any((root / part).is_symlink() for part in (inside, *inside.parents[:-1]))
+            if path.is_file() and not linked and not any(part.startswith(".") for part in inside.parts):
+                yield path
+
+
+def is_ours(path: str) -> bool:
+    """Whether it is a path that a commit may name: what somebody else has written must not lead out of the folder."""
+    parts = path.split("/")
+    tops = {pattern.partition("/")[0] for pattern in (*_FILES, *_LINKS)}
+    return parts[0] in tops and not any(part.startswith(".") or not part for part in parts)
+
+
+def drop_empty(root: Path) -> None:
+    """Remove folders of which nothing is left: a version of a model without files would be a damaged one."""
+    for top in ("models", "runs", "lake"):
+        for folder in sorted((root / top).rglob("*"), reverse=True):
+            if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+                folder.rmdir()
