@@ -12,8 +12,12 @@ from storage.runs import RunPartition
 
 
 def diff(settings: Settings, one: str, other: str) -> dict[str, Any]:
-    """How the lists of run `other` differ from those of run `one`: ids of runs, or their beginnings. Raises `NotFound`."""
-    return _compared(_partition(settings, one), _partition(settings, other))
+    """How the lists of run `other` differ from those of run `one`: ids of runs, their beginnings, or dates that readers see.
+
+    Raises `NotFound`.
+    """
+    shown = {day: run["run_id"] for day, run in publish.visible(settings).items()}
+    return _compared(*(_partition(settings, shown.get(run, run)) for run in (one, other)))
 
 
 def plan(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:

@@ -75,6 +75,7 @@ EXAMPLES: dict[str, str] = {
         recjob runs show 20261124T033           # the beginning of an id will do
     """,
     "recjob runs diff": """
+        recjob runs diff 2026-11-22 2026-11-23
         recjob runs diff 20261123T033 20261124T033
     """,
     "recjob models list": """

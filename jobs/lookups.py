@@ -77,7 +77,10 @@ def runs_show(ctx: click.Context, run_id: str) -> Answer:
 @click.argument("other")
 @click.pass_context
 def runs_diff(ctx: click.Context, one: str, other: str) -> Answer:
-    """Say how the lists of run OTHER differ from those of run ONE: users, places, movies in more or fewer lists."""
+    """Say how the lists of run OTHER differ from those of run ONE: users, places, movies in more or fewer lists.
+
+    ONE and OTHER are runs, the beginnings of their ids, or published dates.
+    """
     from jobs import compare, show
 
     done = compare.diff(settings_of(ctx), one, other)
@@ -152,7 +155,7 @@ def recommend(ctx: click.Context, user: str, limit: int) -> Answer:
 
 @click.command(cls=Job)
 @click.option("--user", required=True, help="The user's id, as in the source.")
-@click.option("--movie", help="Why this movie is listed, or why not.  [default: the first of the list]")
+@click.option("--movie", help="Why this movie is listed, or why not.  [default: each of the first -n]")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True)
 @click.pass_context
 def explain(ctx: click.Context, user: str, movie: str | None, limit: int) -> Answer:

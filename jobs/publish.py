@@ -43,6 +43,9 @@ def publish(settings: Settings, journal: Journal) -> Published:
         attach = settings.publish.mode == "attach"
         published = warehouse.publish(settings.published, settings.database, own, partitions, rows, attach=attach)
         step.rows = published.rows
+        waiting = {str(record["run_id"]) for record in history if record["status"] == "staged"}
+        for run_id in waiting & {partition.run_id for partition in partitions}:  # plans, which readers now see as well
+            journals.amend(settings.journal, run_id, status="published", published_at=now)
     logger.info("published", extra={"rows": published.rows, "dates": len(partitions), "file": published.path.name})
     return published
 

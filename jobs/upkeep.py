@@ -153,9 +153,12 @@ def schedule_next(ctx: click.Context, count: int) -> Answer:
     from jobs import show
 
     done = job.upcoming(settings_of(ctx), count)
-    rows = [(time["at"], time["utc"], time["as_of_date"]) for time in done["next"]]
+    columns = {f"at ({done['timezone']})": "at", "UTC": "utc", "as of": "as_of_date"}
+    if done["timezone"] == "UTC":
+        del columns["UTC"]
+    rows = [tuple(time[name] for name in columns.values()) for time in done["next"]]
     warning = f"\nwarning: {done['warning']}" if done["warning"] else ""
-    return done, show.table([f"at ({done['timezone']})", "UTC", "as of"], rows) + warning
+    return done, show.table(list(columns), rows) + warning
 
 
 @click.command(cls=Job)

@@ -106,6 +106,8 @@ def read_users(path: Path, columns: Mapping[str, str], *, before: datetime | Non
 
 def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str], key: str) -> pa.Table:
     wanted = {name: columns.get(name, name) for name in kinds}
+    named = tabular.columns(path)  # one mapping serves ratings, movies and users, which may not call things alike
+    wanted = {name: name if theirs not in named and name in named else theirs for name, theirs in wanted.items()}
     with steady.unchanged(path):
         table, problems = tabular.typed(tabular.read(path, wanted), kinds, [key], path)
     _raise(problems)
@@ -163,7 +165,7 @@ def _usable(
     _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
     if not any(file["rows_used"] for file in files):
         when = f" before {before.isoformat()}" if before else ""
-        raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? recjob ingest adds ratings")
+        raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? Ratings count up to its end")
     return {name: narrow.joined([table[name] for _, table in tables]) for name in _KINDS}, files, rejected
 
 

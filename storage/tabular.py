@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from storage import bounds, grouplens, narrow
+from storage import bounds, grouplens, narrow, parquet
 from storage.errors import InvalidInput, NoRatings, shape, shapes
 
 UTC_TIME = pa.timestamp("us", tz="UTC")
@@ -92,6 +92,17 @@ def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:
     return pa.table(names, metadata=dict(wanted))  # so that errors can name columns as the file has them
 
 
+def columns(path: Path) -> list[str]:
+    """The names of the columns of a file; none where it cannot be read, which `read` has a better word for."""
+    if path.suffix == ".parquet":
+        return list(parquet.open_file(path).schema_arrow.names)
+    try:
+        with csv.open_csv(path, parse_options=_separated(path)) as opened:
+            return list(opened.schema.names)
+    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowException):
+        return []
+
+
 def typed(
     table: pa.Table, kinds: Mapping[str, str], required: Sequence[str], path: Path
 ) -> tuple[pa.Table, list[Problem]]:
@@ -160,9 +171,12 @@ def _csv(path: Path, wanted: Mapping[str, str]) -> pa.Table:
 
 def _parsed(path: Path, wanted: Mapping[str, str], threads: bool) -> pa.Table:
     text = {wanted[name]: pa.string() for name in _TEXTS if name in wanted}
-    parse = csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ",")
     convert = csv.ConvertOptions(column_types=text, strings_can_be_null=True, null_values=[""])
-    return bounds.read_csv(path, threads, parse, convert)
+    return bounds.read_csv(path, threads, _separated(path), convert)
+
+
+def _separated(path: Path) -> csv.ParseOptions:
+    return csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ",")
 
 
 def _found(column: pa.ChunkedArray, kind: str) -> str:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import LAST
 
-from jobs import configuration, forget, nightly, publish, query, registry
+from jobs import compare, configuration, forget, nightly, publish, query, registry
 from jobs import prune as pruning
 from jobs import run as journals
 from jobs.nightly import Options
@@ -55,6 +55,16 @@ def test_what_is_staged_is_published_without_a_training_and_an_older_run_of_a_da
     assert shown(settings) == {str(LAST): second["run_id"]}
     with pytest.raises(NotFound, match="2 staged runs begin with"):
         nightly.release(settings, "2")
+
+
+def test_a_plan_that_goes_live_with_another_date_is_published_in_the_journal_too(settings: Settings) -> None:
+    planned = nightly.nightly(settings, EVE, Options(until="stage"))
+    assert status(settings, planned["run_id"]) == "staged"
+    nightly.nightly(settings, LAST, Options(until="publish"))
+    assert shown(settings)[str(EVE)] == planned["run_id"]
+    assert status(settings, planned["run_id"]) == "published"
+    dates = compare.diff(settings, str(EVE), str(LAST))
+    assert dates["one"] == planned["run_id"]
 
 
 def test_nights_are_scored_by_the_model_that_is_pinned_until_it_is_not(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import small_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import csv
 
 from storage import digest, ratings
 from storage.errors import InvalidInput, NoRatings
@@ -509,6 +510,15 @@ def test_a_movies_table_keeps_what_it_has_and_maps_its_names(tmp_path: Path) -> 
         {"movie_id": 1, "title": "A", "genres": None, "year": 2000},
         {"movie_id": 2, "title": "B", "genres": ["Drama", "War"], "year": 1999},
     ]
+
+
+@pytest.mark.parametrize("name", ["movies.parquet", "movies.csv"])
+def test_a_mapping_for_the_ratings_does_not_hide_the_standard_names_of_the_movies(tmp_path: Path, name: str) -> None:
+    table = pa.table({"movie_id": ["007", "12"], "title": ["B", "A"]})
+    pq.write_table(table, tmp_path / name) if name.endswith("parquet") else csv.write_csv(table, tmp_path / name)
+    movies = ratings.read_movies(tmp_path / name, {"movie_id": "itemId", "title": "name"})
+    assert movies["movie_id"].to_pylist() == ["007", "12"]
+    assert movies["title"].to_pylist() == ["B", "A"]
 
 
 def test_a_movie_without_an_id_is_named_by_its_row(tmp_path: Path) -> None:
