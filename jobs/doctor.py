@@ -151,7 +151,12 @@ def _store(settings: Settings) -> Iterator[Finding]:
     here = held.of(settings.state_dir, note.held)
     if newest.name in (note.commit, note.next) and here == newest.held:
         yield Finding("store", "good", f"{store.url} has all {len(newest.held.files)} files, as of {newest.name}")
-    elif newest.name in (note.commit, note.next) or note.taking or here.is_empty or here == note.held:
+    elif (
+        newest.name in (note.commit, note.next)
+        or note.taking
+        or here.essence == note.held.essence
+        or held.is_empty(settings.state_dir)
+    ):
         yield Finding(
             "store", "warn", f"{store.url} and {settings.state_dir} differ", "the next run, or recjob sync, ends that"
         )

@@ -77,7 +77,7 @@ def is_to_be_taken_up(settings: Settings) -> bool:
     if store is None:
         return False
     note = store.note()
-    return note.taking or (not note.commit and held.of(settings.state_dir, note.held).is_empty)
+    return note.taking or (not note.commit and held.is_empty(settings.state_dir))
 
 
 def of(settings: Settings) -> Store | None:

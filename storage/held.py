@@ -40,9 +40,15 @@ class Held:
     """When each file was written, nanoseconds: one that was not since need not be read again."""
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no run has left anything."""
-        return self.files.keys() <= {"version.json"} and not self.links
+    def essence(self) -> tuple[dict[str, Copied], str | None]:
+        """What must not be lost: all but reports, which can be made again."""
+        files = {path: file for path, file in self.files.items() if not path.startswith("reports/")}
+        return files, self.links.get("recommendations.duckdb")
+
+
+def is_empty(root: Path) -> bool:
+    """Whether no run has left anything in the folder."""
+    return all(path.name == "version.json" for path in _paths(root))
 
 
 def of(root: Path, known: Held) -> Held:

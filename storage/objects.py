@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from pyarrow import fs
 
 from storage import urls
@@ -42,7 +44,7 @@ _GIVEN = (
 _SECRETS = re.compile("KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 _FORBIDDEN = re.compile(
     "ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|TOO_SKEWED|Token"
-    "|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|Authoriz|Authentic|Forbidden|EXPIRED"
+    "|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|OAuth2|Authoriz|Authentic|Forbidden|EXPIRED"
 )
 _MISSING = re.compile("NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 _FINAL = re.compile(r"HTTP status (3|4(?!29|08))\d\d|INVALID_|NO_SUCH_UPLOAD")
@@ -175,9 +177,9 @@ class Bucket:
         for tried in range(1, TRIES + 1):
             try:
                 return call()
-            except FileNotFoundError:
+            except (FileNotFoundError, pa.ArrowInvalid):
                 raise
-            except OSError as error:
+            except (OSError, pa.ArrowException) as error:
                 failed, passing = _failure(self.url(key), error)
                 late = tried == TRIES or time.monotonic() - began > PATIENCE or _ended.is_set()
                 if not passing or late:
@@ -213,10 +215,11 @@ def _opened(scheme: str, name: str) -> Any:
             connect_timeout=SILENCE / 2,
             allow_delayed_open=True,  # or a small object would take three requests
             background_writes=False,
+            tls_ca_file_path=os.environ.get("AWS_CA_BUNDLE") or None,
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),  # `_again` does
         )
     if scheme == "gs":
-        return fs.GcsFileSystem()
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=SILENCE))
     account = name.partition("@")[2].partition(".")[0] or os.environ.get("AZURE_STORAGE_ACCOUNT", "")
     if not account:
         hint = "set AZURE_STORAGE_ACCOUNT, or write abfs://container@account.dfs.core.windows.net/folder"
@@ -225,11 +228,13 @@ def _opened(scheme: str, name: str) -> Any:
     return fs.AzureFileSystem(account, account_key=key, sas_token=None if key else token)
 
 
-def _failure(url: str, error: OSError) -> tuple[StoreFailed, bool]:
+def _failure(url: str, error: Exception) -> tuple[StoreFailed, bool]:
     """The error for a request that failed, and whether it may pass by itself."""
     reason = _reason(error)
     if _MISSING.search(reason):
         return StoreMissing(f"{url}: there is no such bucket: {reason}", hint="is its name right?"), False
+    if re.search("status 301|Redirect|region .* is wrong", reason):
+        return StoreFailed(f"{url} is in another region: {reason}", hint="set AWS_REGION"), False
     if _FORBIDDEN.search(reason):
         operation = re.search(r"during (\w+) operation", reason)
         action = _ACTIONS.get(operation[1]) if operation else None
@@ -238,17 +243,14 @@ def _failure(url: str, error: OSError) -> tuple[StoreFailed, bool]:
         )
         found = "" if url.partition(":")[0] != "s3" or _has_credentials() else "no credentials were found; "
         return StoreForbidden(f"{url} is forbidden: {found}{reason}", hint=f"{_HOW if found else ''}{needed}"), False
-    if "status 301" in reason or "Redirect" in reason:
-        return StoreFailed(f"{url} is in another region: {reason}", hint="set AWS_REGION"), False
     if "Timeout" in reason or "timed out" in reason:
         return StoreFailed(f"{url} is too slow: {reason}", hint="run it again; is the network up?"), True
     if "onnect" in reason or "resolve" in reason:
-        return StoreFailed(
-            f"{url} cannot be reached: {reason}", hint="is AWS_ENDPOINT_URL right, and the network up?"
-        ), True
+        return StoreFailed(f"{url} cannot be reached: {reason}", hint=_WHERE[url.partition(":")[0] == "s3"]), True
     return StoreFailed(f"{url} failed: {reason}", hint="run it again later"), not _FINAL.search(reason)
 
 
+_WHERE = ("is the network up?", "is AWS_ENDPOINT_URL right, and the network up?")
 _HOW = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role; "
 
 
@@ -258,7 +260,7 @@ def _has_credentials() -> bool:
     return any(os.environ.get(name) for name in _GIVEN) or any(name and Path(name).is_file() for name in files)
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """What the SDK says, in a line, without anything that the environment has as a secret."""
     text = re.sub(r"; Details: .*", "", str(error))
     text = re.sub(r"sig=[^&\s]+", "sig=...", " ".join(text.split()))

@@ -89,7 +89,8 @@ class Store:
                 self._save(Note(name, tidy=False, held=known))
                 return None
             here = held.of(self.root, note.held)
-            if not (note.taking or discard or here.is_empty or (note.commit and here == note.held)):
+            unchanged = note.commit and here.essence == note.held.essence
+            if not (note.taking or discard or unchanged or held.is_empty(self.root)):
                 raise self._conflict(newest.name)
             if (done := self._take(newest, here)) is not None:
                 return done
@@ -233,7 +234,7 @@ class Store:
             document = json.loads(found)
             version, named = int(document["state_version"]), held.parsed(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            hint = "remove it: the commit before counts then, if its objects are there"
+            hint = "remove it, then recjob sync on a machine whose state folder is whole"
             raise CorruptState(f"{self.url}/commits/{name} cannot be read: {error}", hint=hint) from error
         if version > state.VERSION:
             raise StateVersion(f"{self.url} was written by a newer recjob", hint="use that one, or another store.url")

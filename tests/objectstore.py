@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Store:
         """What a child process needs to find it."""
         return CREDENTIALS | {"AWS_ENDPOINT_URL": self.url}
 
-    @property
+    @cached_property
     def client(self) -> Any:
         """boto3, past the proxy: another program than recjob."""
         keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
@@ -112,9 +113,13 @@ def _handler(store: Store) -> type[BaseHTTPRequestHandler]:
                 store.closed.wait(0 if kind == "half" else 60)
                 self.close_connection = True
             elif kind.isdigit():
-                code = {"503": "SlowDown", "429": "TooManyRequests", "500": "InternalError", "403": "AccessDenied"}[
-                    kind
-                ]
+                code = {
+                    "503": "SlowDown",
+                    "429": "TooManyRequests",
+                    "500": "InternalError",
+                    "403": "AccessDenied",
+                    "301": "PermanentRedirect",
+                }[kind]
                 reply = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
                 self.answer(int(kind), {"Content-Type": "application/xml"}, reply)
             else:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import LAST, document, environment, small_world, world_in
+from conftest import FAST, LAST, document, environment, small_world
 from objectstore import SECRET, Store
 
 from jobs import configuration, doctor, exits, forget, inputs, late, run
@@ -54,19 +54,19 @@ def uploaded(store: Store, folder: Path) -> str:
 
 def reading(root: str, state: Path, **more: Any) -> Settings:
     """Settings of a state folder without a lake, with the ratings, movies and users below `root`."""
-    settings = world_in(state.parent / "unused")
+    settings = configuration.load(None, {}, FAST | {"state_dir": state})
     source = {
         "ratings": f"{root}/ratings/*/*.parquet",
         "movies": f"{root}/movies.parquet",
         "users": f"{root}/users.parquet",
     }
     own = dataclasses.replace(settings.input, **source, settle_seconds=0.0, **more)
-    return dataclasses.replace(settings, state_dir=state, input=own)
+    return dataclasses.replace(settings, input=own)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    return own_files(tmp_path / "own")
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return own_files(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture
@@ -79,6 +79,7 @@ def cached(cache: Path) -> dict[str, bytes]:
     return {str(path.relative_to(cache)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_ratings_in_a_bucket_make_the_lists_of_the_same_local_files(bucket: str, files: Path, tmp_path: Path) -> None:
     here = nightly(reading(str(files), tmp_path / "here"), LAST)
     settings = reading(f"s3://{bucket}", tmp_path / "there")
@@ -115,6 +116,7 @@ def test_only_what_is_new_or_changed_is_fetched_and_what_vanished_goes(
     store.client.delete_object(Bucket=bucket, Key="ratings/part=1/all.parquet")
     store.put(bucket, "ratings/part=3/all.parquet", b"new")
     store.put(bucket, "movies.parquet", b"changed")
+    (cache / "s3" / bucket / ".draft-0-of-a-fetch-that-was-killed").write_bytes(b"x")
     store.asked.clear()
     remote.fetch([url, f"s3://{bucket}/movies.parquet"], cache, 0)
     gets = [request for request in store.asked if request.startswith("GET") and "list-type" not in request]
@@ -215,6 +217,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"kind": "500"}, None, "ratings", StoreFailed, "500", "again"),
         ({"kind": "cut", "match": "GET .*movies", "after": 9}, None, "movies.parquet", StoreFailed, "partial", "again"),
         ({"kind": "hang"}, None, "movies.parquet", StoreFailed, "too slow", "network"),
+        ({"kind": "301"}, None, "ratings/", StoreFailed, "another region", "AWS_REGION"),
         ({"kind": "403", "match": "HEAD"}, None, "movies.parquet", StoreForbidden, "forbidden", "s3:GetObject"),
         ({"kind": "403", "match": "list"}, None, "ratings/", StoreForbidden, "forbidden", "s3:ListBucket"),
         ({"kind": "403"}, nobody, "movies.parquet", StoreForbidden, "no credentials", "AWS_ACCESS_KEY_ID"),
