@@ -55,17 +55,17 @@ def show(connection: duckdb.DuckDBPyConnection, home: Path, partitions: Sequence
             "WHERE database_name = current_database() AND table_name = ? ORDER BY column_index",
             [table],
         ).fetchall()
-        said = connection.execute(
+        meaning = connection.execute(
             "SELECT comment FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?", [table]
         ).fetchall()[0][0]
         shown = [partition for partition in partitions if partition.has(table)]
         connection.execute(f"DROP TABLE {table}")
         connection.execute(f"CREATE VIEW {table} AS {_select(table, columns, home, shown)}")
-        connection.execute(f"COMMENT ON VIEW {table} IS '{quoted(said)}'")
+        connection.execute(f"COMMENT ON VIEW {table} IS '{quoted(meaning)}'")
         for name, _, said in columns:
             connection.execute(f"COMMENT ON COLUMN {table}.{name} IS '{quoted(said)}'")
         for partition in shown:
-            path = partition.path(table).resolve()
+            path = home / _within(partition.path(table))
             facts = [partition.run_id, table, str(path), partition.record["files"][path.name], path.stat().st_size]
             connection.execute("INSERT INTO attached_files VALUES (?, ?, ?, ?, ?)", facts)
     starts, start = [], 0
@@ -88,7 +88,7 @@ def _select(table: str, columns: Sequence[tuple[str, str, str]], home: Path, sho
 def _scan(table: str, home: Path, shown: Sequence[RunPartition]) -> str:
     paths = [partition.path(table) for partition in shown]
     names = {tuple(parquet.open_file(path).schema_arrow.names) for path in paths}
-    listed = ", ".join(f"'{quoted(path.resolve().relative_to(home))}'" for path in paths)
+    listed = ", ".join(f"'{quoted(_within(path))}'" for path in paths)
     return _SCAN.format(home=quoted(home), files=listed, differ="true" if len(names) > 1 else "false")
 
 
@@ -99,7 +99,12 @@ def files(connection: duckdb.DuckDBPyConnection) -> list[File]:
         return []
     home = home_of(Path(connection.execute(f"SELECT path {_OURS}").fetchall()[0][0]))
     rows = connection.execute("SELECT run_id, path, sha256, bytes FROM attached_files ORDER BY ALL").fetchall()
-    return [File(run_id, Path(made), home.joinpath(*Path(made).parts[-4:]), *facts) for run_id, made, *facts in rows]
+    return [File(run_id, Path(made), home / _within(Path(made)), *facts) for run_id, made, *facts in rows]
+
+
+def _within(path: Path) -> Path:
+    """A staged file by its place in the state folder: runs/as_of=D/run=ID/NAME, be it a link on the way to another disk."""
+    return Path(*path.parts[-4:])
 
 
 def home_of(published: Path) -> Path:

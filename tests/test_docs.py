@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,12 +14,12 @@ from typing import Any
 import documents
 import duckdb
 import pytest
-from conftest import LAST, real_data, world_in
+from conftest import FAST, LAST, real_data, world_in
 from test_cli import parsed
 
 from jobs import configuration
 from jobs.commands import recjob
-from jobs.nightly import nightly
+from jobs.nightly import Options, nightly
 
 ROOT = documents.ROOT
 
@@ -176,17 +177,22 @@ def test_duckdb_1_5_answers_every_query_in_the_documents_alike(published: Path, 
     if installed.returncode:
         pytest.skip(f"DUCKDB {OLDER} WAS NOT TRIED, as pip could not install it: {installed.stderr.strip()[-200:]}")
 
-    def ask(**environ: str) -> list[Any]:
+    shutil.copytree(published.parent, tmp_path / "state", symlinks=True)
+    shown = configuration.load(None, {}, FAST | {"state_dir": tmp_path / "state", "publish.mode": "attach"})
+    nightly(shown, LAST, Options(force="to show the lists where they are staged"))
+
+    def ask(database: Path, **environ: str) -> list[Any]:
         asked = json.dumps(queries())
-        child = [sys.executable, "-c", ASK, str(published)]
+        child = [sys.executable, "-c", ASK, str(database)]
         done = subprocess.run(child, input=asked, env=os.environ | environ, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout))
 
-    older, newer = ask(PYTHONPATH=str(tmp_path)), ask()
-    assert older[0] == OLDER
-    assert newer[0] == duckdb.__version__ != OLDER
-    assert older[1:] == newer[1:]
+    for database in (published, shown.database):
+        older, newer = ask(database, PYTHONPATH=str(tmp_path)), ask(database)
+        assert older[0] == OLDER
+        assert newer[0] == duckdb.__version__ != OLDER
+        assert older[1:] == newer[1:]
 
 
 def test_every_command_in_the_readme_exists() -> None:

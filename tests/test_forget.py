@@ -118,7 +118,7 @@ def by_command(settings: Settings, *arguments: str, stdin: str = "") -> subproce
 
 
 @pytest.mark.faults("B6.1")
-@pytest.mark.parametrize(("numbers", "mode"), [(False, "copy"), (True, "copy"), (True, "attach")])
+@pytest.mark.parametrize(("numbers", "mode"), [(False, "copy"), (True, "attach")])
 def test_no_byte_of_a_forgotten_person_is_left(tmp_path: Path, numbers: bool, mode: str) -> None:
     settings = nights(tmp_path / "state", numbers, publish__keep_reports=30, publish__mode=mode)
     person = str(NUMBER if numbers else PERSON)
