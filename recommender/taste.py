@@ -23,6 +23,8 @@ _ENOUGH = 1 << 22
 """Ratings that all rounds but the last are of, where there are more: of users drawn at random."""
 _BLOCK = 512
 """Rows solved together: 8 MiB of 64 x 64 matrices."""
+_PEOPLE = 8192
+"""Users whose vectors are put together at once."""
 _RESIDUAL = 1e-3
 """Where conjugate gradients stop: the length of what is left of a right side, beside its own."""
 _SPARE = 32
@@ -95,15 +97,23 @@ def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
     starts = row_starts(known.user[good], known.users.rows)
     guess = np.zeros((known.users.rows, factors.shape[1]), np.float32)
     own = _solve(factors, starts, known.movie[good], l2, unobserved, len(factors), guess)
-    linear = _times(_ratings(known), ridge)
-    movies = of_movies(factors, ridge)
-    t = factors.shape[1]
-    return np.hstack([(1 - _RIDGE) * _scaled(own, movies[:, :t]), _RIDGE * _scaled(linear, movies[:, t:])])
+    movies, t = of_movies(factors, ridge), factors.shape[1]
+    spreads = _spread(movies[:, :t]), _spread(movies[:, t:])
+    found = np.empty((known.users.rows, movies.shape[1]), np.float32)
+    for first in range(0, len(found), _PEOPLE):  # in double precision all of them at once took 10 KB a user
+        end = min(first + _PEOPLE, len(found))
+        found[first:end, :t] = (1 - _RIDGE) * _scaled(own[first:end], spreads[0])
+        found[first:end, t:] = _RIDGE * _scaled(_times(_ratings(known, first, end), ridge), spreads[1])
+    return found
 
 
-def _scaled(users: Floats, movies: Floats) -> Floats:
-    """`users` times what gives their products with `movies`, the unknown one in row 0 left out, standard deviation 1."""
-    spread = np.cov(movies[1:], rowvar=False, bias=True).reshape(movies.shape[1], movies.shape[1])
+def _spread(movies: Floats) -> NDArray[np.float64]:
+    """How vectors of movies vary together, the unknown one in row 0 left out, shape (k, k)."""
+    return np.cov(movies[1:], rowvar=False, bias=True).reshape(movies.shape[1], movies.shape[1])
+
+
+def _scaled(users: Floats, spread: NDArray[np.float64]) -> Floats:
+    """`users` times what gives their products with movies of such a `spread` standard deviation 1."""
     deviation = np.sqrt(np.maximum(np.sum(users @ spread * users, axis=1), 0))
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)  # 0: all movies are alike to them
     return (users * scale[:, None]).astype(np.float32)
@@ -193,12 +203,14 @@ def _squares(columns: Floats) -> NDArray[np.float64]:
     return total
 
 
-def _ratings(known: Known) -> Any:
-    """X of the ridge regression, sparse, shape (users.rows, movies.rows)."""
-    at = np.empty((len(known.user), 2), np.int64)
-    at[:, 0], at[:, 1] = known.user, known.movie
-    values = np.where(known.good, 1, _SEEN).astype(np.float32)
-    return tf.SparseTensor(at, values, (known.users.rows, known.movies.rows))
+def _ratings(known: Known, first: int = 0, end: int | None = None) -> Any:
+    """X of the ridge regression, sparse, shape (users.rows, movies.rows); its rows from `first` to `end`."""
+    end = known.users.rows if end is None else end
+    some = slice(known.starts[first], known.starts[end])
+    at = np.empty((len(known.user[some]), 2), np.int64)
+    at[:, 0], at[:, 1] = known.user[some] - first, known.movie[some]
+    values = np.where(known.stars[some] >= known.good_from, 1, _SEEN).astype(np.float32)
+    return tf.SparseTensor(at, values, (end - first, known.movies.rows))
 
 
 def _times(sparse: Any, dense: Floats, transposed: bool = False) -> Floats:

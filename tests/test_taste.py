@@ -136,6 +136,12 @@ def test_the_scores_of_a_user_have_their_shares_as_standard_deviations() -> None
         assert not scores[0].any()
 
 
+def test_users_are_the_same_in_whatever_pieces_they_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = vectors(camps())
+    monkeypatch.setattr(taste, "_PEOPLE", 3)
+    assert np.array_equal(vectors(camps())[0], whole)
+
+
 def test_the_seed_decides() -> None:
     first, again, other = (np.hstack([*map(np.ravel, vectors(camps(), seed))]) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
