@@ -4,7 +4,7 @@ The scores of trained networks are nearly of low rank. So those of a sample of u
 landmark movies give the user's place in it; and the product of the two, plus what it has been wrong by, bounds the rest from
 above. Only the movies with the highest bounds are scored. A list is *sure* if its last score is above all bounds that
 were left out. The bound is an estimate, not a proof: it is tried on other users before it is used, and a list that is not
-sure is found by scoring everything.
+sure is looked for among more movies, then by scoring everything.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from recommender.tensorflow import tf, traced
 
 RANK, LANDMARKS = 32, 256
 """Dimensions of the basis; movies by which a user is placed in it."""
+_MORE = 16
+"""Times as many movies are scored for a user who is not sure; only then all of them, which takes a whole group of users."""
 _MARGIN = 1.5
 """Times the largest error met among the best of the sample is allowed for."""
 
@@ -73,7 +75,21 @@ class Screen:
 
     def best(self, bounds: Any, user_codes: Any) -> tuple[Any, Any, Any]:
         """The `n` highest scores (U, n) of movies whose bounds (U, M') are above -inf, where they are, and who is sure (U,)."""
-        return best_within(bounds, self.n, self.candidates, lambda at: by_group(self.some, user_codes, at))
+        highest, at, sure = self._best(bounds, user_codes, self.candidates)
+        unsure = np.flatnonzero(~sure.numpy())
+        if not len(unsure):
+            return highest, at, sure
+        few = np.resize(unsure, -(-len(unsure) // GROUP) * GROUP)
+        again = self._best(tf.gather(bounds, few), tf.gather(user_codes, few), _MORE * self.candidates)
+        found = (part[: len(unsure)] for part in again)
+        return tuple(
+            tf.tensor_scatter_nd_update(before, unsure[:, None], after)
+            for before, after in zip((highest, at, sure), found, strict=True)
+        )
+
+    def _best(self, bounds: Any, user_codes: Any, candidates: int) -> Any:
+        candidates = min(candidates, self.grid.width)
+        return best_within(bounds, self.n, candidates, lambda at: by_group(self.some, user_codes, at))
 
     def widen(self, bounds: Any, last: NDArray[np.float32]) -> float:
         """Take as many candidates as pay off on some users, by their bounds (U, M') and the last scores (U,) of their lists.
@@ -92,7 +108,7 @@ class Screen:
         return tf.map_fn(
             lambda of_user: self.grid.score(of_user[0][None], tf.gather(self.grid.codes, of_user[1]))[0],
             (user_codes, at),
-            fn_output_signature=tf.TensorSpec([self.candidates], tf.float32),
+            fn_output_signature=tf.TensorSpec([at.shape[1]], tf.float32),
         )
 
 

@@ -45,7 +45,7 @@ def nearest(ready: Ready, candidates: Candidates, n: int) -> pa.Table:
     never = np.full((width, 1), -np.inf, np.float32)
     never[: len(rows)][rows != UNKNOWN] = 0
     units = np.pad(vectors(ready, rows), ((0, width - len(rows)), (0, 0)))
-    others = tf.constant(np.hstack([units, never]))  # (M', g + 1)
+    others = tf.constant(np.hstack([units, never]).T.copy())  # (g + 1, M'): across, as a product takes them sooner
     order = pc.sort_indices(candidates.ids).to_numpy().astype(np.int32)
     order = order[rows[order] != UNKNOWN]
     cosine, at = np.zeros((len(order), n), np.float32), np.zeros((len(order), n), np.int32)
@@ -66,7 +66,7 @@ def nearest(ready: Ready, candidates: Candidates, n: int) -> pa.Table:
 
 
 def _closest(own: NDArray[np.float32], others: Any, at: NDArray[np.int32], n: int) -> tuple[Any, Any]:
-    """The `n` highest products of `own` (B, g + 1) with `others` (M', g + 1), and where; none is `at` (B,) itself."""
-    products = tf.matmul(own, others, transpose_b=True)  # (B, M')
+    """The `n` highest products of `own` (B, g + 1) with `others` (g + 1, M'), and where; none is `at` (B,) itself."""
+    products = tf.matmul(own, others)  # (B, M')
     itself = np.stack([np.arange(len(at), dtype=np.int32), at], axis=1)
     return best(tf.tensor_scatter_nd_update(products, itself, tf.fill([len(at)], -np.inf)), n)

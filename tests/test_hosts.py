@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -69,17 +70,31 @@ def cluster(count: int) -> list[str]:
     ]
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def none_is_left() -> Iterator[None]:
+    """Whatever a test was told: a host that waits for others outlives it."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
+
+
 def start(settings: Settings, config: str, *more: str) -> subprocess.Popen[str]:
     """`recjob train --hosts` in a process of its own."""
     named = {configuration.variable(key): str(value) for key, value in TINY.items()} | {"TF_CONFIG": config}
     command = [sys.executable, "-m", "jobs.cli", "train", "--date", str(LAST), "--hosts", "--json"]
-    return subprocess.Popen(
-        [*command, "--log-format", "json", *more],
-        env=environment(settings) | named,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    STARTED.append(
+        subprocess.Popen(
+            [*command, "--log-format", "json", *more],
+            env=environment(settings) | named,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
+    return STARTED[-1]
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:

@@ -12,7 +12,7 @@ from small import random_model, ratings
 from recommender import candidates, history, score
 from recommender.candidates import Candidates
 from recommender.rules import Rules
-from recommender.screen import Screening
+from recommender.screen import Screen, Screening
 from recommender.tensorflow import tf
 from recommender.train import Trained
 
@@ -93,6 +93,24 @@ def test_what_a_rule_adds_to_movies_is_in_the_scores_and_in_the_screen() -> None
 
 def test_the_number_of_users_per_block_does_not_change_a_screened_list() -> None:
     assert screened(80)[0].equals(screened(512)[0])
+
+
+def test_who_is_not_sure_is_looked_for_among_more_movies_before_all_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[int, np.ndarray]] = []
+    best = Screen._best
+
+    def told(self: Screen, bounds: Any, codes: Any, wide: int) -> Any:
+        found = best(self, bounds, codes, wide)
+        looked.append((wide, found[2].numpy()))
+        return found
+
+    monkeypatch.setattr(Screen, "_best", told)
+    found, said = run(model(), exact=False)
+    first, more = ([sure for wide, sure in looked if (wide > said[0].candidates) is wider] for wider in (False, True))
+    assert {wide for wide, _ in looked} == {said[0].candidates, 16 * said[0].candidates}
+    assert sum((~sure).sum() for sure in first) > 0
+    assert np.concatenate(more).mean() > 0.5  # most of whom one group of users each would have been scored for
+    assert (by_rank(found, "movie_id") == by_rank(run(model())[0], "movie_id")).mean() > 0.999
 
 
 def test_a_screen_that_needs_too_many_movies_is_not_used_and_lists_are_exact() -> None:
