@@ -21,7 +21,7 @@ FLOAT32, TF32, BF16 = 24, 11, 8
 """Significant bits: of vectors as they are, and of the two types that tensor cores multiply."""
 _SPARE, _SPARE_ROUNDED = 16, 64
 """Movies scored anew beside those of a list, of vectors as they are and of rounded ones."""
-_USERS = 256
+_USERS = 64
 """Users whose candidates are scored anew at once."""
 _LAST = 2.0**-23
 """Each addition in float32 is off by at most so much of the sum of what is added, though its last bit be cut off."""
