@@ -30,9 +30,7 @@ def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
     together.joined, together.first = True, number == 0
     engine.use_device(settings)
     with signals.at_once():
-        from jobs import (
-            train as training,
-        )  # TensorFlow comes with it, once all are there, and has taken SIGTERM for itself
+        from jobs import train as training  # TensorFlow comes with it, once all are there, and takes SIGTERM
     logger.info("hosts.met", extra={"host": number + 1, "of": of})
     if together.first:
         return nightly.nightly(settings, as_of, options)

@@ -68,10 +68,11 @@ def test_features_are_words_whose_squares_add_up_to_one_for_each_kind() -> None:
     np.testing.assert_allclose(found.user_features.dense(), [[0, 0, 0], [1, 0, 1], [0, 1, 1]])
 
 
-def test_without_tables_there_are_no_features() -> None:
+def test_without_tables_there_is_one_feature_that_nobody_has() -> None:
     found = of(small.ratings([1], [5], [3]))
-    assert found.user_features.dense().shape == (2, 0)
-    assert found.movie_features.dense().shape == (2, 0)
+    assert found.user_features.names == ()
+    assert found.user_features.dense().tolist() == [[0], [0]]
+    assert found.movie_features.dense().shape == (2, 1)
 
 
 @pytest.mark.parametrize("column", ["age", "genres"])
