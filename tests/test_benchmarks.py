@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
     "reading": (["--ratings", "30000"], {"encode_vs_unique", "read_share_of_epoch", "read_vs_pyarrow", "night_read_s"}),
-    "publishing": (["--rows", "20000", "--dates", "2"], {"vs_ctas", "bytes_per_row", "lookup_p50_ms"}),
+    "publishing": (["--rows", "20000", "--dates", "2"], {"vs_ctas", "bytes_per_row", "attach_lookup_p50_ms"}),
     "training": (["--ratings", "20000"], {"mlp_vs_tutorial", "mlp_vs_ceiling", "default_vs_ceiling"}),
     "scoring": (
         ["--ratings", "50000", "--movies", "2000"],
@@ -25,6 +25,7 @@ SCRIPTS = {
             "rss_4x_users",
         },
     ),
+    "scale": (["--users", "500"], {"shard_efficiency", "users_scored", "rss_4x_users"}),
     "soak": (["--ratings", "5000"], {"kills", "publishes", "reads"}),
     "nightly": (
         ["--made-up", "20000"],
