@@ -140,6 +140,17 @@ def test_kubernetes_scores_every_shard_in_a_pod_of_its_own(recorded: Recorded) -
     assert all(parsed(f"recjob {call}") == ("score",) for call in calls)
 
 
+def test_kubernetes_runs_a_night_on_a_ray_cluster_that_ends_with_it() -> None:
+    yaml = pytest.importorskip("yaml")
+    spec = yaml.safe_load(text("kubernetes/ray.yaml"))["spec"]
+    assert parsed(spec["entrypoint"]) == ("nightly",)
+    assert spec["shutdownAfterJobFinishes"] is True
+    cluster = spec["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        without_rights(group["template"]["spec"])
+    assert f'ray[default]=={cluster["rayVersion"]}"' in text("kubernetes/ray.yaml")
+
+
 def test_slurm_trains_once_scores_every_shard_and_then_publishes(recorded: Recorded) -> None:
     recorded(["sh", str(DEPLOY / "slurm/night.sh"), "2026-11-23"])
     train, shards, publish = recorded.calls("sbatch")
