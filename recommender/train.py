@@ -296,6 +296,8 @@ def _named(variables: list[Any], kind: str) -> Arrays:
 def _restore(variables: list[Any], arrays: Arrays, kind: str) -> None:
     for number, variable in enumerate(variables):
         array = arrays.get(f"{kind}/{number:03d}")
+        if array is not None and array.shape == (0, *variable.shape[1:]) and variable.shape[0] == 1:
+            continue  # stored when no features had no row: whatever is in the one that nobody has counts for nothing
         if array is None or tuple(array.shape) != tuple(variable.shape):
             found = "missing" if array is None else f"of shape {array.shape}"
             raise InvalidModel(f"{kind} {number} ({variable.name}) is {found}, expected {tuple(variable.shape)}")

@@ -1,5 +1,6 @@
 """The default model on its whole way: trained, stored, scored for strangers, cut off and gone on with, and deaf to the future."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from jobs.settings import Settings
 from recommender import blend, candidates, history, ranking, removal, score, split
 from recommender import train as training
 from recommender.config import Recipe, recipe
-from recommender.known import Attributes
+from recommender.known import NO_ATTRIBUTES, Attributes
 from recommender.train import Trained
 from storage import models, runs
 from storage.catalogue import Catalogue
@@ -81,6 +82,17 @@ def test_a_user_who_joined_after_training_is_scored_by_what_they_rated(trained: 
     assert status.filter(pc.equal(status["user_id"], 5000))["segment"].to_pylist() == ["warm"]
     same = found.filter(pc.equal(found["user_id"], 7))
     assert len(set(same["movie_id"].to_pylist()) & set(late["movie_id"].to_pylist())) >= 4
+
+
+def test_a_model_that_was_stored_without_a_row_for_no_features_still_scores() -> None:
+    made = training.train(WORLD.ratings, tiny())
+    empty = {name: w[:0] for name, w in made.weights.items() if w.shape == (1, TINY["stars_dimension"] + 1)}
+    assert len(empty) == 2
+    older = dataclasses.replace(made, weights=made.weights | empty)
+    for new, old in zip(
+        lists(made, WORLD.ratings, NO_ATTRIBUTES), lists(older, WORLD.ratings, NO_ATTRIBUTES), strict=True
+    ):
+        assert new.equals(old)
 
 
 def test_users_who_share_rows_are_still_told_apart_and_one_of_them_can_be_forgotten() -> None:
