@@ -5,7 +5,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from storage import answers, digest, steady, tabular, warehouse
@@ -46,7 +45,7 @@ def chosen(path: Path, movies: pa.Table, as_of: date, timeout: float = 60.0) -> 
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path} cannot be read: {error}", hint=_HINT, path=str(path)) from error
         lineage = steady.lineage(path, found) | {"sha256": digest.of_file(path)}
-    with duckdb.connect(config=warehouse.CLOSED | {"memory_limit": answers.MEMORY}) as connection:
+    with warehouse.in_memory(answers.MEMORY) as connection:
         connection.register("incoming", movies)
         connection.execute("CREATE TABLE movies AS SELECT * FROM incoming")
         connection.unregister("incoming")

@@ -30,8 +30,6 @@ _DISK = (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException,
 OFFLINE: dict[str, Any] = {"autoinstall_known_extensions": "false"}
 """How every connection is made: DuckDB asks nobody for what it lacks."""
 _NO_SPILL = {"temp_directory": ""}  # else what does not fit is spilled beside the published file
-CLOSED = OFFLINE | _NO_SPILL | {"enable_external_access": "false", "lock_configuration": "true"}
-"""What a connection may do that needs no file."""
 _ASKED = (
     *(duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException),
     *(duckdb.PermissionException, duckdb.InterruptException),
@@ -181,6 +179,13 @@ def _open(path: Path, memory: str | None = None) -> tuple[duckdb.DuckDBPyConnect
     limits = {"memory_limit": memory} if memory else {}
     connection = duckdb.connect(str(path), read_only=True, config=OFFLINE | _NO_SPILL | limits)
     return connection, attached.close(connection)
+
+
+def in_memory(memory: str) -> duckdb.DuckDBPyConnection:
+    """A connection to a database that is empty, may take so much `memory`, and can reach nothing."""
+    connection = duckdb.connect(config=OFFLINE | _NO_SPILL | {"memory_limit": memory})
+    attached.close(connection)  # not by its config, which DuckDB does not take in order
+    return connection
 
 
 def sql(name: str) -> str:

@@ -26,7 +26,6 @@ HOMES = {
         "storage/answers.py",
         "storage/attached.py",
         "storage/audit.py",
-        "storage/listed.py",
         "storage/lists.py",
         "storage/rebuild.py",
         "storage/warehouse.py",

@@ -280,12 +280,13 @@ def test_backfill_makes_missing_dates_and_leaves_the_newest_current(settings: Se
 
 def test_a_date_that_was_only_staged_is_missing_and_one_that_failed_later_is_not(settings: Settings) -> None:
     nightly(settings, FIRST, Options(until="stage"))
+    assert backfill.wanted(settings, FIRST, FIRST, "missing") == [FIRST]
     nightly(settings, LAST)
     with pytest.raises(NothingToRecommend):
         nightly(
             dataclasses.replace(settings, candidates=dataclasses.replace(settings.candidates, min_ratings=10_000)), LAST
         )
-    assert backfill.wanted(settings, FIRST, FIRST, "missing") == [FIRST]
+    assert backfill.wanted(settings, FIRST, FIRST, "missing") == []  # readers have seen it since
     assert backfill.wanted(settings, LAST, LAST, "missing") == []
     assert backfill.wanted(settings, LAST, LAST, "failed") == [LAST]
 

@@ -132,7 +132,8 @@ def test_twenty_nights_leave_no_memory_no_zombie_and_no_file(settings: Settings)
         assert nights.night(date(2026, 3, day)) == exits.DONE
     after = held()
     assert after[0] - memory < 5
-    assert (after[1], after[2]) == (files, children)
+    assert after[1] <= files  # garbage of another test may have held one
+    assert after[2] == children
 
 
 @pytest.mark.faults("B4.6")
