@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -14,8 +15,11 @@ from jobs.nightly import Options
 from jobs.run import Journal
 from jobs.settings import Settings
 from recommender import together
+from recommender.errors import HostsFailed
 
 logger = logging.getLogger(__name__)
+_EXAMPLE = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
+_SUCH = f"such as {json.dumps(_EXAMPLE)}"
 
 
 def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
@@ -26,11 +30,15 @@ def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
     read, take their part of each batch, and leave no trace. Raises `InvalidSettings`, `HostsFailed`.
     """
     number, of = place(os.environ)
-    logger.info("hosts.waiting", extra={"host": number + 1, "of": of})
+    logger.info("hosts.waiting", extra={"host": number + 1, "of": of, "names": os.environ["TF_CONFIG"]})
     together.joined, together.first = True, number == 0
     engine.use_device(settings)
-    with signals.at_once():
-        from jobs import train as training  # TensorFlow comes with it, once all are there, and takes SIGTERM
+    try:
+        with signals.at_once():
+            from jobs import train as training  # TensorFlow comes with it, once all are there, and takes SIGTERM
+    except Exception as error:  # of TensorFlow's own kinds, which are not there to be named
+        hint = "is that port free here, and can the others reach it?"
+        raise HostsFailed(f"the hosts of TF_CONFIG cannot meet: {str(error).splitlines()[0]}", hint=hint) from error
     logger.info("hosts.met", extra={"host": number + 1, "of": of})
     if together.first:
         return nightly.nightly(settings, as_of, options)
@@ -46,15 +54,17 @@ def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
 
 def place(environ: Mapping[str, str]) -> tuple[int, int]:
     """Which of the hosts in TF_CONFIG this is, from 0, and how many there are; raises `InvalidSettings`."""
+    if not environ.get("TF_CONFIG"):
+        raise InvalidSettings("TF_CONFIG is not set: it says which hosts train, and which of them this is", hint=_SUCH)
     try:
         config = json.loads(environ["TF_CONFIG"])
         hosts = {kind: len(config["cluster"].get(kind, [])) for kind in ("chief", "worker")}
         kind, index = config["task"]["type"], int(config["task"]["index"])
         if kind not in hosts or not 0 <= index < hosts[kind]:
             raise ValueError(f"task {kind} {index} is not in its cluster")
+        for host in (host for part in config["cluster"].values() for host in part):
+            if not re.fullmatch(r"\S+:[0-9]+", host):
+                raise ValueError(f"{host!r} has no port")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        example = {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
-        raise InvalidSettings(
-            f"TF_CONFIG does not say which of which hosts this is: {error!r}", hint=f"such as {json.dumps(example)}"
-        ) from error
+        raise InvalidSettings(f"TF_CONFIG does not say which of the hosts this is ({error})", hint=_SUCH) from error
     return index + (hosts["chief"] if kind == "worker" else 0), sum(hosts.values())

@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 def prune(settings: Settings) -> list[str]:
     """Remove it; returns names. Call it only while holding the lock."""
     kept = settings.publish
-    removed = [path.name for path in warehouse.prune(settings.published, settings.database, kept.keep_files)]
+    unwanted = publish.taken_back(settings)
+    old = warehouse.prune(settings.published, settings.database, kept.keep_files, unwanted)
+    removed = [path.name for path in old]
     staged = publish.staged(settings)[-kept.retention_dates :]
     removed += _shards(settings, staged)
     removed += runs.prune(settings.runs, keep=[*staged, *_published(settings, {one.as_of for one in staged})])

@@ -72,7 +72,7 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
 
     A champion that only the lists taken back were made with gives way to the model of the newest lists shown now.
     """
-    now, target = warehouse.earlier(settings.published, settings.database, to)
+    now, target = warehouse.earlier(settings.published, settings.database, to, taken_back(settings))
     try:
         before = visible(settings)
     except CorruptState:  # a damaged file is a reason to go back
@@ -82,6 +82,8 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
     taken = {left, *(shown["run_id"] for shown in before.values())} - {shown["run_id"] for shown in after.values()}
     for run_id in taken:  # before the flip: killed in between, the next rollback goes no further back than this one
         journals.amend(settings.journal, run_id, status="rolled_back")
+    for run_id in taken_back(settings) & {shown["run_id"] for shown in after.values()}:  # it went too far back before
+        journals.amend(settings.journal, run_id, status="published")
     champion = _champion_of(settings, after)
     atomic.flip(settings.database, target)
     return {"from": left, "to": warehouse.run_id_of(target), "champion": champion}
@@ -110,6 +112,8 @@ def mend(settings: Settings) -> bool:
     except CorruptState as error:
         lost = runs.put_aside_damaged(settings.runs)
         for one in lost:
+            why = {"error_kind": error.kind, "error_message": "its lists were damaged, and put aside"}
+            journals.amend(settings.journal, one.run_id, status="failed", **why)
             logger.warning("lists.damaged", extra={"as_of": str(one.as_of), "why": "put aside: score the date again"})
         shown = mending.put_aside_damaged(settings.published, settings.database)
         if lost and shown is None and staged(settings):
@@ -138,8 +142,13 @@ def _rest(settings: Settings, run_id: str) -> Path:
 
 def staged(settings: Settings) -> list[RunPartition]:
     """The newest partition of each date, oldest date first, without what was rolled back."""
+    return runs.partitions(settings.runs, without=list(taken_back(settings)))
+
+
+def taken_back(settings: Settings) -> set[str]:
+    """The runs that were rolled back."""
     history = journals.records(settings.journal, settings.lock)
-    return runs.partitions(settings.runs, without=[r["run_id"] for r in history if r["status"] == "rolled_back"])
+    return {str(record["run_id"]) for record in history if record["status"] == "rolled_back"}
 
 
 def releasable(settings: Settings, run_id: str = "") -> RunPartition:

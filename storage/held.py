@@ -63,6 +63,22 @@ def of(root: Path, known: Held) -> Held:
     return Held(files, links, stamps)
 
 
+def damaged(here: Held, known: Held) -> str | None:
+    """A file that was not removed or replaced by recjob, but is gone or another since it was `known`; None where all are whole.
+
+    What is in a folder with a manifest never changes under its name, and goes before or with the manifest.
+    """
+    for path, file in known.files.items():
+        folder = path.rpartition("/")[0]
+        manifest = next((m for m in (f"{folder}/run.json", f"{folder}/manifest.json") if m in known.files), None)
+        if manifest is None or path == manifest:
+            continue
+        named = here.files.get(manifest) == known.files[manifest]
+        if here.files.get(path) != file and (path in here.files or named):
+            return path
+    return None
+
+
 def parsed(document: Mapping[str, Any]) -> Held:
     """What a document says; raises `KeyError`, `ValueError`, `TypeError`."""
     files = {path: Copied(str(sha256), int(size)) for path, (sha256, size) in document["files"].items()}

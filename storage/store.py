@@ -99,12 +99,18 @@ class Store:
     def push(self, who: str, repair: bool = False) -> Done | None:
         """Copy what is new, and commit it; None where nothing is. With `repair` objects that were lost are copied again.
 
-        Raises `StoreConflict` where somebody else has committed since: what is there stays, and so does what is here.
+        Raises `StoreConflict` where somebody else has committed since, `CorruptState` where a file was damaged since it was
+        copied: what is there stays, and so does what is here.
         """
         note = self.note()
         here = held.of(self.root, note.held)
         if here == note.held and note.commit and note.tidy and not repair:
             return None
+        if damaged := held.damaged(here, note.held):
+            hint = (
+                "recjob sync --discard takes what is there; a night puts damaged lists aside, and copies what is whole"
+            )
+            raise CorruptState(f"{self.root / damaged} is gone or was changed: {self.url} keeps its copy", hint=hint)
         listed = self._listed("")
         there = self._newest(listed)
         if there and there != note.commit:

@@ -6,7 +6,7 @@ still holds the old file would get it again. No file that was ever published is 
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -123,12 +123,16 @@ def shows(path: Path) -> list[attached.File]:
         return attached.files(connection)
 
 
-def earlier(root: Path, link: Path, to: str | None = None) -> tuple[Path, Path]:
-    """The current file and the one before it, or that of run `to`; raises `NotFound`, or `CorruptState` if it is damaged."""
+def earlier(root: Path, link: Path, to: str | None = None, without: Collection[str] = ()) -> tuple[Path, Path]:
+    """The current file and the one before it that is not of the runs `without`, or that of run `to`.
+
+    Raises `NotFound`, or `CorruptState` if it is damaged.
+    """
     now = current(link)
     if now is None:
         raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
-    found = [path for path in versions(root) if (run_id_of(path) == to if to else path.name < now.name)]
+    before = [path for path in versions(root) if path.name < now.name and run_id_of(path) not in without]
+    found = [path for path in versions(root) if run_id_of(path) == to] if to else before
     if not found:
         wanted = f"of run {to}" if to else "before the current one"
         raise NotFound(f"no published file {wanted} is kept", hint="publish.keep_files says how many are")
@@ -136,13 +140,14 @@ def earlier(root: Path, link: Path, to: str | None = None) -> tuple[Path, Path]:
     return now, found[-1]
 
 
-def prune(root: Path, link: Path, keep: int) -> list[Path]:
+def prune(root: Path, link: Path, keep: int, without: Collection[str] = ()) -> list[Path]:
     """Remove all but the newest `keep` published files and the current one, and of those put aside all but the newest.
 
-    Readers that hold one keep it.
+    Those of the runs `without` go first: nobody is to see them again. Readers that hold one keep it.
     """
     now = current(link)
-    old = [path for path in versions(root)[:-keep] if path != now] + sorted(root.glob("*.aside-*"))[:-1]
+    kept = sorted(versions(root), key=lambda path: (run_id_of(path) not in without, path.name))
+    old = [path for path in kept[:-keep] if path != now] + sorted(root.glob("*.aside-*"))[:-1]
     for path in old:
         atomic.remove(path)
     return old

@@ -128,6 +128,7 @@ FAULTS = {
     "B7.9": ("an empty machine in the place of one that is gone", "P2"),
     "B7.10": ("two machines on one store", "P4"),
     "B7.11": ("the bytes of a person in the store after `forget`", "P7"),
+    "B7.13": ("a file of the state folder is damaged whose copy is whole", "P4"),
     "B7.12": ("a policy that allows no more than the documents say", "P8"),
 }
 

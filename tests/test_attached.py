@@ -16,7 +16,7 @@ import straced
 from conftest import LAST, document, environment, small_world, world_in
 from worlds import DAY, ask, catalogue, publish, staged
 
-from jobs import doctor, export, forget, prune, query
+from jobs import backfill, doctor, export, forget, prune, query
 from jobs import publish as publishing
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
@@ -240,6 +240,7 @@ def test_damaged_lists_are_told_and_repaired_by_the_next_night(
     if day != LAST:  # all files show it: readers have the other dates at once, not first when a night has scored
         assert publishing.mend(settings)
         assert dates(settings) == [DAYS[0], LAST]
+        assert backfill.wanted(settings, DAYS[0], LAST, "missing") == [day]
     assert nightly(settings, day)["status"] == "published"
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told[:2] == ["lists.damaged", "published.damaged"]

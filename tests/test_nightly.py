@@ -19,7 +19,7 @@ from jobs import backfill, ingest, publish, query, run
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from recommender.errors import GateRefused, NothingToRecommend
-from storage import models
+from storage import models, warehouse
 from storage.catalogue import Catalogue
 from storage.errors import Busy, InvalidInput, NoRatings, NotFound
 
@@ -225,6 +225,29 @@ def test_a_night_without_a_single_list_is_published_and_says_so(
 
 
 @pytest.mark.faults("B1.15")
+def test_what_was_rolled_back_is_not_rolled_back_to_and_goes_before_what_was_good(settings: Settings) -> None:
+    made = [nightly(settings, FIRST, Options(force="again"))["run_id"] for _ in range(3)]
+    for _ in range(2):
+        publish.rollback(settings)
+    assert publish.visible(settings)[str(FIRST)]["run_id"] == made[0]
+    nightly(settings, FIRST + timedelta(days=1))
+    files = {warehouse.run_id_of(path) for path in warehouse.versions(settings.published)}
+    assert made[0] in files
+    publish.rollback(settings)
+    assert publish.visible(settings) == {str(FIRST): publish.visible(settings)[str(FIRST)]}
+    assert publish.visible(settings)[str(FIRST)]["run_id"] == made[0]
+
+
+def test_a_rollback_that_is_taken_back_lasts(settings: Settings) -> None:
+    nightly(settings, FIRST)
+    second = nightly(settings, FIRST + timedelta(days=1))
+    publish.rollback(settings)
+    publish.rollback(settings, to=second["run_id"])
+    assert run.find(settings.journal, settings.lock, second["run_id"])["status"] == "published"
+    nightly(settings, LAST)
+    assert publish.visible(settings)[str(FIRST + timedelta(days=1))]["run_id"] == second["run_id"]
+
+
 def test_rollback_shows_the_earlier_lists_and_they_stay(settings: Settings) -> None:
     nightly(settings, LAST - timedelta(days=2))
     nightly(settings, LAST - timedelta(days=1))

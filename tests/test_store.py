@@ -484,6 +484,20 @@ def test_the_policies_of_the_document_are_enough_and_no_more(
         assert action in caught.value.hint
 
 
+@pytest.mark.faults("B7.13")
+@pytest.mark.parametrize("gone", [True, False])
+def test_damage_here_never_replaces_what_the_store_has(store: Store, first: Settings, gone: bool) -> None:
+    before = in_store(store, first.store.url)
+    (lists,) = first.runs.glob(f"as_of={LAST}/*/recommendations.parquet")
+    content = lists.read_bytes()
+    lists.unlink() if gone else lists.write_bytes(content[:-50] + bytes(50))
+    with pytest.raises(CorruptState, match="keeps its copy"):
+        kept.sync(first)
+    assert in_store(store, first.store.url) == before
+    kept.sync(first, discard=True)
+    assert lists.read_bytes() == content
+
+
 def test_a_push_asks_as_often_as_the_document_says(store: Store, first: Settings) -> None:
     before = {file.key for file in held(first.state_dir, Held()).files.values()}
     prune.by_hand(dataclasses.replace(first, store=configured.Store(), publish=configured.Publish(retention_dates=1)))
