@@ -36,6 +36,8 @@ def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
     try:
         with signals.at_once():
             from jobs import train as training  # TensorFlow comes with it, once all are there, and takes SIGTERM
+    except ImportError:
+        raise
     except Exception as error:  # of TensorFlow's own kinds, which are not there to be named
         hint = "is that port free here, and can the others reach it?"
         raise HostsFailed(f"the hosts of TF_CONFIG cannot meet: {str(error).splitlines()[0]}", hint=hint) from error

@@ -36,7 +36,7 @@ def agree(what: str) -> None:
     """Raise `HostsFailed` unless all hosts that train together say the same."""
     if hosts is None:
         return
-    own = int.from_bytes(hashlib.sha256(what.encode()).digest()[:7])  # what a double tells apart is less than 53 bits
+    own = int.from_bytes(hashlib.sha256(what.encode()).digest()[:7])  # positive as an int64
     found = hosts.gather(hosts.run(lambda: tf.constant([own], tf.int64)), axis=0).numpy()
     if (found != own).any():
         raise HostsFailed(
