@@ -1,12 +1,14 @@
 """The reference pages that are read off the code: commands, settings, tables, exit codes, log events. Markdown comes out.
 
 A page says where with `<!-- generated: settings -->`; `conf.py` puts it in when the site is built: it cannot be out of date.
+`python docs/generated.py settings` prints it.
 """
 
 import ast
 import inspect
 import itertools
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -189,3 +191,7 @@ def _one_line(text: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    print("\n\n".join(globals()[part]() for part in sys.argv[1:]))

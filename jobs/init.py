@@ -48,7 +48,9 @@ max_churn = 0.95               # share of the published lists that may change in
 max_same_list = 0.5            # share of users who may have one and the same list
 
 [publish]
+mode = "copy"                  # attach: views over the staged Parquet in place of a copy of the lists (docs/publishing.md)
 retention_dates = 14           # dates kept in the published file
+keep_files = 3                 # published files kept to roll back to, the current one included
 similar_movies = 20            # movies published as most like each candidate; 0: none
 
 [store]

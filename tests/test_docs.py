@@ -137,6 +137,20 @@ def test_the_reference_has_every_command_setting_table_and_code(site: Path) -> N
     assert "model.registered" in page("log-events")
 
 
+def test_a_page_that_is_filled_in_says_what_prints_it_where_it_is_not() -> None:
+    parts = set()
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text()
+        found = re.findall(r"<!-- generated: (\w+) -->", text)
+        assert not found or f"`python docs/generated.py {' '.join(found)}`" in text, page
+        parts.update(found)
+    assert len(parts) >= 7
+    command = [sys.executable, "docs/generated.py", "exit_codes", "settings"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "another run holds the lock" in printed
+    assert "`keep_files`" in printed
+
+
 def test_every_setting_has_a_meaning() -> None:
     sys.path.insert(0, str(ROOT / "docs"))
     import generated
