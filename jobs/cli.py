@@ -134,14 +134,14 @@ def main() -> NoReturn:
     """The `recjob` command."""
     _open_streams()
     signals.heed()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what a locale has no letter for is no reason to end
-    from jobs.commands import recjob
-
     wants_json, debug = "--json" in sys.argv, "--debug" in sys.argv
     try:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # what a locale has no letter for is no reason to end
         with signals.told():
+            from jobs.commands import recjob
+
             code = recjob.main(standalone_mode=False, prog_name="recjob")
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else exits.DONE)

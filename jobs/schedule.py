@@ -32,7 +32,7 @@ class Nights:
 
     def __init__(self, settings: Settings, arguments: Sequence[str], first_pause: float = _FIRST_PAUSE) -> None:
         self.settings = settings
-        self.command = [sys.executable, "-m", "jobs.cli", *arguments]
+        self.command = [sys.executable, "-m", "jobs", *arguments]
         self.first_pause = first_pause
         self.stopping = Event()
         self.child: subprocess.Popen[bytes] | None = None

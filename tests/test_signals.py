@@ -46,6 +46,31 @@ def test_without_a_signal_errors_are_themselves() -> None:
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "ValueError: as it is")
 
 
+@pytest.mark.parametrize("module", ["click", "jobs.lookups"])
+def test_an_interrupt_while_modules_are_imported_ends_without_a_traceback(tmp_path: Path, module: str) -> None:
+    shell = [sys.executable, "-c", "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+             "os.execv(sys.argv[1], sys.argv[1:])"]  # fmt: skip
+    command = [
+        *shell,
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "jobs",
+        "--state-dir",
+        str(tmp_path),
+        "schedule",
+        "run",
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line.split("|")[-1].strip() == module for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        told = [line for line in process.stderr if not line.startswith("import time:")]
+    assert process.returncode == 130
+    assert "Traceback" not in "".join(told), told
+
+
 def test_an_ignored_interrupt_stays_ignored() -> None:
     script = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nsignals.heed()\nos.kill(os.getpid(), signal.SIGINT)"
     assert ended(f"{script}\nsignals.check()").returncode == 0
