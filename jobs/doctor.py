@@ -14,7 +14,7 @@ from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.errors import RecommenderError
 from storage import atomic, held, models, remote, runs, shards, state, tabular, warehouse
-from storage.errors import StorageError
+from storage.errors import FIRST, StorageError
 
 State = Literal["good", "warn", "bad"]
 _NIGHTS = 3
@@ -91,7 +91,7 @@ def _input(settings: Settings) -> Iterator[Finding]:
 def _published(settings: Settings) -> Iterator[Finding]:
     now = warehouse.current(settings.database)
     if now is None:
-        yield Finding("published", "warn", "nothing is published yet", "recjob nightly")
+        yield Finding("published", "warn", "nothing is published yet", FIRST)
         return
     warehouse.check(now)
     told = query.status(settings)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs import inputs, publish, rules, train
+from jobs import inputs, publish, query, rules, train
 from jobs import run as journals
 from jobs.inputs import Night
 from jobs.settings import Settings
@@ -20,7 +20,7 @@ from recommender.candidates import Candidates
 from recommender.ready import Ready
 from recommender.rules import SOURCES, Arrangement, Places
 from storage import models, runs
-from storage.errors import NotFound
+from storage.errors import NotFound, nothing_published
 from storage.models import Model
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,13 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
         logger.warning(
             "explain.other_ratings", extra={"then": record["n_ratings"], "now": night.ratings.num_rows, "why": why}
         )
-    person = _id(night.ratings["user_id"], user, "user")
-    wanted = None if movie is None else _id(night.catalogue["movie_id"], movie, "movie")
+    person = _id(night.ratings["user_id"], user)
+    if person is None:
+        hint = f"{query.NOBODY} have none; recjob recommend shows the list of somebody without"
+        raise NotFound(f"there is no rating by user {user!r} up to {day}", hint=hint)
+    wanted = None if movie is None else _id(night.catalogue["movie_id"], movie)
+    if movie is not None and wanted is None:
+        raise NotFound(f"there is no movie {movie!r} in the input", hint="ids are written as the source writes them")
     version = _model(settings, record)
     case = _Case(night, train.load(version).ready(night.ratings, night.attributes), person, settings)
     places = case.order[:limit] if wanted is None else [case.place(wanted)]
@@ -63,7 +68,7 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
 def _newest(settings: Settings) -> tuple[date, dict[str, Any]]:
     shown = publish.visible(settings)
     if not shown:
-        raise NotFound("nothing has been published yet", hint="recjob nightly --date D")
+        raise nothing_published()
     day = max(shown)
     return date.fromisoformat(day), runs.find(settings.runs, shown[day]["run_id"]).record
 
@@ -75,15 +80,14 @@ def _model(settings: Settings, record: dict[str, Any]) -> Model:
     return same[-1] if same else models.load(settings.models, record["model_version"])
 
 
-def _id(column: pa.ChunkedArray, text: str, what: str) -> pa.Scalar:
-    """An id as the ratings have it."""
+def _id(column: pa.ChunkedArray, text: str) -> pa.Scalar | None:
+    """An id as a column has it, if it does."""
     try:
         found = pa.scalar(int(text) if pa.types.is_integer(column.type) else text, column.type)
     except (ValueError, OverflowError, pa.ArrowInvalid):
         found = pa.scalar(None, column.type)
-    if not found.is_valid or str(found.as_py()) != text or not pc.any(pc.equal(column, found)).as_py():
-        raise NotFound(f"there is no {what} {text!r} in the input", hint="ids are those of the source")
-    return found
+    known = found.is_valid and str(found.as_py()) == text and pc.any(pc.equal(column, found)).as_py()
+    return found if known else None
 
 
 def _ruled(name: str, note: str) -> dict[str, Any]:

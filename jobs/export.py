@@ -11,7 +11,7 @@ from jobs import publish, state
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, warehouse
-from storage.errors import NotFound
+from storage.errors import NotFound, nothing_published
 
 Format = Literal["parquet", "csv", "jsonl"]
 _ROWS = 122_880
@@ -31,12 +31,15 @@ def export(settings: Settings, target: Path, form: Format | None = None, as_of: 
         raise InvalidSettings(f"{target} does not say its format", hint=f"--format {', '.join(get_args(Format))}")
     place = state.place_for(target, settings)
     shown = publish.visible(settings)
-    if not shown or (as_of or max(shown)) not in shown:
-        raise NotFound(f"no lists of {as_of or 'any date'} are published", hint="recjob nightly --date D")
+    if not shown:
+        raise nothing_published()
     day = as_of or max(shown)
+    if day not in shown:
+        raise NotFound(f"no lists of {day} are published", hint=f"those of {', '.join(sorted(shown))} are")
     values = {"day": day} | ({"formula": _FORMULA, "shown": _SHOWN} if chosen == "csv" else {})
     statement = warehouse.sql(f"export/{'rows' if chosen == 'parquet' else chosen}.sql")
-    with warehouse.reader(settings.database) as connection, atomic.new_file(place) as draft:
+    read = warehouse.reader(settings.database, asked=("recommendations",))
+    with read as connection, atomic.new_file(place) as draft:
         rows = _write(chosen, connection.sql(statement, params=values).to_arrow_reader(_ROWS), draft)
     return {"path": str(target), "format": chosen, "as_of_date": day, "lines" if chosen == "jsonl" else "rows": rows}
 

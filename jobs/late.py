@@ -9,7 +9,7 @@ from jobs import inputs, publish
 from jobs import run as journals
 from jobs.settings import Settings
 from storage import ratings
-from storage.errors import NotFound
+from storage.errors import nothing_published
 
 
 def late(settings: Settings) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def late(settings: Settings) -> dict[str, Any]:
     """
     shown = publish.visible(settings)
     if not shown:
-        raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
+        raise nothing_published()
     ends = {day: journals.watermark(date.fromisoformat(day), settings.timezone) for day in sorted(shown)}
     with inputs.at_hand(settings) as local:
         source, columns, limits = inputs.ratings_of(local)

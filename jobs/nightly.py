@@ -34,7 +34,7 @@ from jobs.progress import QUIET, Progress
 from jobs.run import Journal, Run, Trigger
 from jobs.settings import Settings
 from recommender.errors import GateRefused, RecommenderError
-from storage import atomic, digest, forgotten, models, warehouse
+from storage import atomic, digest, forgotten, models, runs, warehouse
 from storage.errors import DiskFailed, StorageError
 from storage.models import Model
 
@@ -229,8 +229,7 @@ def _clean(settings: Settings) -> None:
     """Remove what killed runs left behind, and finish what a killed `forget` began; safe because this run holds the lock."""
     swept = atomic.sweep(settings.state_dir, below=False)
     for folder in settings.guarded:
-        if folder.is_dir():
-            swept += atomic.sweep(folder)
+        swept += atomic.sweep(folder)
     for draft in swept:
         logger.info("swept", extra={"draft": draft.name})
     listed = forgotten.load(settings.state_dir)
@@ -258,9 +257,10 @@ def _input_digest(night: Night, settings: Settings, options: Options) -> str:
 
 
 def _shown_key(settings: Settings, as_of: date) -> str | None:
-    """The digest of what the lists that readers see for a date were made of."""
-    digest_of: str | None = publish.visible(settings).get(str(as_of), {}).get("input_digest")
-    return digest_of
+    """The digest of what the lists that readers see for a date were made of, where they still are in `runs` as well."""
+    shown = publish.visible(settings).get(str(as_of), {})
+    there = {one.run_id for one in runs.every(settings.runs)}
+    return shown["input_digest"] if shown.get("run_id") in there else None
 
 
 def _left_to_do(settings: Settings, as_of: date, key: str, options: Options) -> str:

@@ -72,7 +72,7 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
 
     A champion that only the lists taken back were made with gives way to the model of the newest lists shown now.
     """
-    now, target = warehouse.earlier(settings.published, settings.database, to, taken_back(settings))
+    now, target = mending.earlier(settings.published, settings.database, to, taken_back(settings))
     try:
         before = visible(settings)
     except CorruptState:  # a damaged file is a reason to go back
@@ -114,7 +114,9 @@ def mend(settings: Settings) -> bool:
         for one in lost:
             why = {"error_kind": error.kind, "error_message": "its lists were damaged, and put aside"}
             journals.amend(settings.journal, one.run_id, status="failed", **why)
-            logger.warning("lists.damaged", extra={"as_of": str(one.as_of), "why": "put aside: score the date again"})
+            logger.warning(
+                "lists.damaged", extra={"as_of": str(one.as_of), "why": f"put aside: {runs.again(str(one.as_of))}"}
+            )
         shown = mending.put_aside_damaged(settings.published, settings.database)
         if lost and shown is None and staged(settings):
             shown = _rest(settings, warehouse.run_id_of(now))
@@ -183,7 +185,7 @@ def visible(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def shown_by(path: Path) -> dict[str, dict[str, Any]]:
     """The runs whose lists a published file holds, by as-of date; raises `CorruptState`."""
-    with warehouse.reader(path) as connection:
+    with warehouse.reader(path, asked=("recommendations",)) as connection:
         found = connection.execute(warehouse.sql("queries/visible_runs.sql")).fetchall()
     names = ("run_id", "input_digest", "published_at", "model_version")
     return {str(day): dict(zip(names, facts, strict=True)) for day, *facts in found}

@@ -12,6 +12,11 @@ from jobs.settings import Settings
 from storage import answers, atomic, models, parquet, warehouse
 from storage.errors import CorruptState, NotFound
 
+NOBODY = (
+    "ids are written as the source writes them, and people who came after that date or were forgotten (recjob forget)"
+)
+"""Why somebody is not known."""
+
 
 def query(settings: Settings, statement: str, max_rows: int = 100_000, timeout: float = 60.0) -> dict[str, Any]:
     """Run exactly one SELECT on a read-only connection that can reach nothing but the published tables.
@@ -34,13 +39,13 @@ def save(
     return {"path": str(target), "columns": found.column_names, "rows": found.num_rows}
 
 
-def recommend(settings: Settings, user: str, limit: int) -> dict[str, Any]:
+def recommend(settings: Settings, user: str, limit: int = 10) -> dict[str, Any]:
     """One user's newest list with titles, and how it came about; raises `NotFound` for a user nobody knows."""
-    with warehouse.reader(settings.database) as connection:
+    with warehouse.reader(settings.database, asked=("recommendations", "user_status")) as connection:
         found = answers.of_user(connection, "one_status", user)
         rows = answers.of_user(connection, "one_list", user)[:limit]
     if not found:
-        hint = "ids are those of the source; recjob query 'SELECT user_id FROM user_status LIMIT 5'"
+        hint = f"{NOBODY} have no list; recjob query 'SELECT user_id FROM user_status LIMIT 5'"
         raise NotFound("there is no such user in the newest lists", hint=hint)
     return {
         **{key: _plain(value) for key, value in found[0].items()},

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from storage.errors import FIRST
+
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows under a header, numbers to the right; as wide as it must be, nothing cut off."""
@@ -135,7 +137,7 @@ def status(document: dict[str, Any]) -> str:
     if document["damaged"]:
         top = f"DAMAGED    {document['damaged']['why']}\nnext       {document['damaged']['hint']}"
     elif document["as_of_date"] is None:
-        top = "nothing is published yet"
+        top = f"nothing is published yet\nnext       {FIRST}"
     else:
         age = "" if document["hours_old"] is None else f", {document['hours_old']:.1f} h old"
         stale = "  STALE" if document["stale"] else ""

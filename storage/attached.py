@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from storage import digest, parquet
+from storage import digest, parquet, runs
 from storage.errors import CorruptState
 from storage.runs import RunPartition
 
@@ -27,8 +27,6 @@ CREATE TEMP VIEW recommendations AS
 SELECT as_of AS as_of_date, * EXCLUDE (as_of, run), run AS run_id, file_row_number + CASE as_of {starts} END AS rowid
 FROM (SELECT *, file_row_number FROM {scan})
 """
-OTHER = "the next recjob nightly puts it aside and builds it anew; recjob rollback shows an earlier one at once"
-"""What to do about a published file that cannot be used."""
 _OURS = "FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL"
 
 
@@ -36,12 +34,18 @@ class File(NamedTuple):
     """A Parquet file that a published file shows."""
 
     run_id: str
+    table: str
     made: Path
     """Where it was when that was built."""
     path: Path
     """Where it is, as the published file lies in the same state folder."""
     sha256: str
     bytes: int
+
+    @property
+    def as_of(self) -> str:
+        """The date of its lists."""
+        return runs.day_of(self.path.parent)
 
 
 def show(connection: duckdb.DuckDBPyConnection, home: Path, partitions: Sequence[RunPartition]) -> None:
@@ -98,8 +102,10 @@ def files(connection: duckdb.DuckDBPyConnection) -> list[File]:
     if not connection.execute(made).fetchall():
         return []
     home = home_of(Path(connection.execute(f"SELECT path {_OURS}").fetchall()[0][0]))
-    rows = connection.execute("SELECT run_id, path, sha256, bytes FROM attached_files ORDER BY ALL").fetchall()
-    return [File(run_id, Path(made), home / _within(Path(made)), *facts) for run_id, made, *facts in rows]
+    rows = connection.execute(
+        "SELECT run_id, table_name, path, sha256, bytes FROM attached_files ORDER BY ALL"
+    ).fetchall()
+    return [File(run_id, table, Path(made), home / _within(Path(made)), *facts) for run_id, table, made, *facts in rows]
 
 
 def _within(path: Path) -> Path:
@@ -128,7 +134,8 @@ def close(connection: duckdb.DuckDBPyConnection) -> list[File]:
 def demand(shown: Sequence[File], published: Path, *, thorough: bool = False) -> None:
     """Raise `CorruptState` where a file that a published one shows is `broken`."""
     for file in broken(shown, thorough=thorough):
-        raise CorruptState(f"{published} shows {file.path}, which is missing or was changed", hint=OTHER)
+        what = f"{published} shows {file.path}, which is missing or was changed"
+        raise CorruptState(what, hint=f"{runs.again(file.as_of)} makes the lists of that date again")
 
 
 def broken(shown: Sequence[File], *, thorough: bool = False) -> Iterator[File]:

@@ -155,3 +155,12 @@ class QueryRefused(StorageError):
     """A query that is not exactly one SELECT, fails, or passes a limit."""
 
     kind = "E_QUERY"
+
+
+FIRST = "recjob nightly --date D, or recjob demo; recjob sync, where store.url names a copy of what another machine published"
+"""What to do where nothing has been published yet."""
+
+
+def nothing_published() -> NotFound:
+    """The error for whoever asks for lists before there are any."""
+    return NotFound("nothing has been published yet", hint=FIRST)

@@ -1,10 +1,11 @@
 """Published files that readers cannot use: found, put aside, and an earlier whole one shown instead."""
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from storage import atomic, warehouse
-from storage.errors import CorruptState
+from storage.errors import CorruptState, NotFound, nothing_published
 
 
 def put_aside_damaged(root: Path, link: Path) -> Path | None:
@@ -33,3 +34,36 @@ def put_aside_logs(root: Path, link: Path) -> list[Path]:
 def edited(link: Path) -> bool:
     """Whether the current file was written to after the link was flipped to it."""
     return link.exists() and link.stat().st_mtime > link.lstat().st_mtime
+
+
+def earlier(root: Path, link: Path, to: str | None = None, without: Collection[str] = ()) -> tuple[Path, Path]:
+    """The current file and the one before it that is not of the runs `without`, or that of run `to`.
+
+    Raises `NotFound`, or `CorruptState` if it is damaged.
+    """
+    now = warehouse.current(link)
+    if now is None:
+        raise nothing_published()
+    kept = {path: warehouse.run_id_of(path) for path in warehouse.versions(root)}
+    if to:
+        found = [path for path, run_id in kept.items() if run_id == to]
+    else:
+        found = [path for path, run_id in kept.items() if path.name < now.name and run_id not in without]
+    others = [run_id for path, run_id in kept.items() if path.name != now.name and path not in found[-1:]]
+    if not found:
+        wanted = f"of run {to}" if to else "before the current one"
+        raise NotFound(f"no published file {wanted} is kept", hint=_elsewhere(others))
+    try:
+        warehouse.check(found[-1])
+    except CorruptState as error:
+        first = "" if error.hint == warehouse.OTHER else f"{error.hint}; "  # which would send them back here
+        raise CorruptState(str(error), hint=first + _elsewhere(others)) from error
+    return now, found[-1]
+
+
+def _elsewhere(others: Sequence[str]) -> str:
+    """What can be shown where there is nothing to go back to."""
+    kept = (
+        f"recjob rollback --to RUN goes to another that is kept: {', '.join(others)}" if others else "no other is kept"
+    )
+    return f"{kept}; recjob publish RUN shows other staged lists (recjob runs list), recjob nightly makes new ones"

@@ -206,10 +206,10 @@ def each(work: Callable[[T], None], items: Iterable[T]) -> None:
 def _opened(scheme: str, name: str) -> Any:
     """The file system of a store, as the usual variables of its SDK say."""
     if scheme == "s3":
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+        _, endpoint = _endpoint()
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
         return fs.S3FileSystem(
-            endpoint_override=endpoint,
+            endpoint_override=endpoint or None,
             region=region,
             request_timeout=SILENCE,
             connect_timeout=SILENCE / 2,
@@ -230,7 +230,7 @@ def _opened(scheme: str, name: str) -> Any:
 
 def _failure(url: str, error: Exception) -> tuple[StoreFailed, bool]:
     """The error for a request that failed, and whether it may pass by itself."""
-    reason = _reason(error)
+    scheme, reason = url.partition(":")[0], _reason(error)
     if _MISSING.search(reason):
         return StoreMissing(f"{url}: there is no such bucket: {reason}", hint="is its name right?"), False
     if re.search("status 301|Redirect|region .* is wrong", reason):
@@ -241,16 +241,33 @@ def _failure(url: str, error: Exception) -> tuple[StoreFailed, bool]:
         needed = (
             f"allow {action} on it (docs/howto/s3.md has the policy)" if action else "what is needed: docs/howto/s3.md"
         )
-        found = "" if url.partition(":")[0] != "s3" or _has_credentials() else "no credentials were found; "
+        found = "" if scheme != "s3" or _has_credentials() else "no credentials were found; "
         return StoreForbidden(f"{url} is forbidden: {found}{reason}", hint=f"{_HOW if found else ''}{needed}"), False
     if "Timeout" in reason or "timed out" in reason:
-        return StoreFailed(f"{url} is too slow: {reason}", hint="run it again; is the network up?"), True
+        return StoreFailed(f"{url} is too slow: {reason}", hint=f"run it again; {_where(scheme)}"), True
     if "onnect" in reason or "resolve" in reason:
-        return StoreFailed(f"{url} cannot be reached: {reason}", hint=_WHERE[url.partition(":")[0] == "s3"]), True
+        return StoreFailed(f"{url} cannot be reached: {reason}", hint=_where(scheme)), True
     return StoreFailed(f"{url} failed: {reason}", hint="run it again later"), not _FINAL.search(reason)
 
 
-_WHERE = ("is the network up?", "is AWS_ENDPOINT_URL right, and the network up?")
+def _endpoint() -> tuple[str, str]:
+    """The variable that says which S3 is asked, and what it says; both are empty where it is that of AWS."""
+    given = [(name, os.environ[name]) for name in _ENDPOINTS if os.environ.get(name)]
+    return given[0] if given else ("", "")
+
+
+def _where(scheme: str) -> str:
+    """What may be wrong where no answer came, with whom was asked."""
+    if scheme != "s3":
+        return "is the network up?"
+    name, endpoint = _endpoint()
+    if not name:
+        return f"AWS was asked: is the network up? Another store is named by {_ENDPOINTS[0]}"
+    return f"{re.sub('//[^/]*@', '//', endpoint)} was asked: is {name} right, and the network up?"
+
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""The first that is set counts."""
 _HOW = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role; "
 
 

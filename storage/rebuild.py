@@ -64,14 +64,15 @@ def schema_version(path: Path) -> int:
 
 
 def _concerned(path: Path, listed: Forgotten, facts: Mapping[str, RunFacts]) -> int | None:
-    """How many rows a published file has of users on the list; None where nothing in it must go."""
+    """How many rows a published file has of users on the list, what it only shows not counted; None where nothing must go."""
     with warehouse.reader(path) as connection:
         connection.register("gone", _gone(connection, listed))
         counts = [f"(SELECT count(*) FROM {table} SEMI JOIN gone USING (user_id))" for table in _PER_USER]
         rows = int(connection.execute(f"SELECT {' + '.join(counts)}").fetchall()[0][0])
+        shown = attached.files(connection)
         told = connection.execute("SELECT run_id, error_message FROM runs WHERE error_message IS NOT NULL").fetchall()
     stale = any(run_id not in facts or facts[run_id].error_message != message for run_id, message in told)
-    return rows if rows or stale else None
+    return (0 if shown else rows) if rows or stale else None
 
 
 def _gone(connection: duckdb.DuckDBPyConnection, listed: Forgotten, schema: str = "main") -> pa.Table:

@@ -19,8 +19,6 @@ from storage.digest import RowsDigest, of_file, of_table
 from storage.errors import CorruptState, NotFound
 from storage.forgotten import Forgotten
 
-_AGAIN = "remove its folder and score the date again"
-
 
 @dataclass(frozen=True)
 class RunPartition:
@@ -140,24 +138,39 @@ def find(root: Path, run_id: str) -> RunPartition:
     raise NotFound(f"no run {run_id!r} has been staged", hint="recjob runs list shows the runs")
 
 
+def day_of(folder: Path) -> str:
+    """The date of a partition, by the name of the folder that it is in."""
+    return folder.parent.name.removeprefix("as_of=")
+
+
+def again(day: str) -> str:
+    """The command that makes the lists of a date again, whatever the journal says of it."""
+    return f"recjob backfill --from {day} --to {day} --only all"
+
+
+def damaged(folder: Path, what: str) -> CorruptState:
+    """The error for a partition that cannot be used, with what to do: nights of other dates do not make it again."""
+    return CorruptState(what, hint=f"remove {folder}, then {again(day_of(folder))}")
+
+
 def verify(partition: RunPartition) -> None:
     """Raise `CorruptState` where a file of the partition is missing or not what was staged."""
     for name, expected in partition.record.get("files", {}).items():
         path = partition.folder / name
         if not path.is_file() or of_file(path) != expected:
-            raise CorruptState(f"{path} is missing or was changed since it was staged", hint=_AGAIN)
+            raise damaged(partition.folder, f"{path} is missing or was changed since it was staged")
 
 
 def put_aside_damaged(root: Path) -> list[RunPartition]:
     """Put aside the partitions that were damaged, so that their dates are scored again; returns them."""
-    damaged = []
+    found = []
     for partition in every(root):
         try:
             verify(partition)
         except CorruptState:
             atomic.put_aside(partition.folder, root)
-            damaged.append(partition)
-    return damaged
+            found.append(partition)
+    return found
 
 
 def prune(root: Path, keep: Iterable[RunPartition]) -> list[str]:
@@ -180,4 +193,4 @@ def _partition(folder: Path) -> RunPartition:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return RunPartition(date.fromisoformat(record["as_of_date"]), record["run_id"], folder, record)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptState(f"{folder}/run.json cannot be read: {error}", hint=_AGAIN) from error
+        raise damaged(folder, f"{folder}/run.json cannot be read: {error}") from error

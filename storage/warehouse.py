@@ -18,8 +18,8 @@ import duckdb
 import pyarrow as pa
 
 from storage import atomic, attached, audit, parquet, runs
-from storage.attached import OTHER, quoted
-from storage.errors import AuditFailed, Busy, CorruptState, DiskFailed, InvalidInput, NotFound
+from storage.attached import quoted
+from storage.errors import AuditFailed, Busy, CorruptState, DiskFailed, InvalidInput, nothing_published
 from storage.runs import RunPartition
 
 SCHEMA_VERSION = 1
@@ -35,6 +35,8 @@ _ASKED = (
     *(duckdb.PermissionException, duckdb.InterruptException),
 )
 """What DuckDB raises for what was asked, whatever is in a Parquet file."""
+OTHER = "the next recjob nightly puts it aside and builds it anew; recjob rollback shows an earlier one at once"
+"""What to do about a published file that cannot be used."""
 _TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Table name -> rows, for the small tables: schema_info, models, runs, run_steps, run_inputs, metrics, checks, ..."""
@@ -123,23 +125,6 @@ def shows(path: Path) -> list[attached.File]:
         return attached.files(connection)
 
 
-def earlier(root: Path, link: Path, to: str | None = None, without: Collection[str] = ()) -> tuple[Path, Path]:
-    """The current file and the one before it that is not of the runs `without`, or that of run `to`.
-
-    Raises `NotFound`, or `CorruptState` if it is damaged.
-    """
-    now = current(link)
-    if now is None:
-        raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
-    before = [path for path in versions(root) if path.name < now.name and run_id_of(path) not in without]
-    found = [path for path in versions(root) if run_id_of(path) == to] if to else before
-    if not found:
-        wanted = f"of run {to}" if to else "before the current one"
-        raise NotFound(f"no published file {wanted} is kept", hint="publish.keep_files says how many are")
-    check(found[-1])
-    return now, found[-1]
-
-
 def prune(root: Path, link: Path, keep: int, without: Collection[str] = ()) -> list[Path]:
     """Remove all but the newest `keep` published files and the current one, and of those put aside all but the newest.
 
@@ -154,20 +139,23 @@ def prune(root: Path, link: Path, keep: int, without: Collection[str] = ()) -> l
 
 
 @contextmanager
-def reader(link: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def reader(
+    link: Path, memory: str | None = None, asked: Collection[str] = attached.TABLES
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the current file that can reach nothing else: no files, no network, no settings.
 
-    `memory` is the most it may take, such as 1GiB; without it, what DuckDB takes by default.
+    `memory` is the most it may take, such as 1GiB; without it, what DuckDB takes by default. `asked` are the lists that will be
+    read: where they are shown and not copied, damaged files of the others are no reason to refuse.
     """
     path = current(link)
     if path is None:
-        raise NotFound("nothing has been published yet", hint="recjob nightly --date D, or recjob demo")
+        raise nothing_published()
     try:
         connection, shown = _open(path, memory)
     except duckdb.Error as error:
         raise CorruptState(f"{path} cannot be opened: {first_line(error)}", hint=OTHER) from error
     with connection:
-        attached.demand(shown, path)
+        attached.demand([file for file in shown if file.table in asked], path)
         try:
             yield connection
         except duckdb.Error as error:
@@ -243,7 +231,7 @@ def id_types(partition: RunPartition) -> dict[str, str]:
     try:
         schema = parquet.open_file(partition.path("recommendations")).schema_arrow
     except InvalidInput as error:  # a file of our own
-        raise CorruptState(str(error), hint="remove its folder and score the date again") from error
+        raise runs.damaged(partition.folder, str(error)) from error
     return {name: str(schema.field(name).type) for name in ("user_id", "movie_id")}
 
 

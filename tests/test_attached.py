@@ -250,6 +250,27 @@ def test_damaged_lists_are_told_and_repaired_by_the_next_night(
     assert list(settings.runs.glob("*.aside-*")) == []
 
 
+@pytest.mark.faults("B1.11")
+def test_a_list_is_shown_though_a_file_of_another_table_is_gone_and_its_date_can_be_made_again(
+    settings: Settings, tmp_path: Path
+) -> None:
+    nightly(settings, LAST)
+    whole, (day, *_) = lists(settings), DAYS
+    (gone,) = settings.runs.glob(f"as_of={day}/*/similar_movies.parquet")
+    gone.unlink()
+    assert len(query.recommend(settings, "id-7", 5)["recommendations"]) == 5
+    assert export.export(settings, tmp_path / "lists.csv")["rows"] == 41 * 5
+    for ask_it in (lambda: query.query(settings, "FROM similar_movies"), lambda: publishing.rollback(settings)):
+        with pytest.raises(CorruptState, match=rf"as_of={day}/.*/similar_movies\.parquet") as told:
+            ask_it()
+        assert f"recjob backfill --from {day} --to {day} --only all" in told.value.hint
+    assert backfill.backfill(settings, day, day, "all")["failed"] == 0
+    assert query.query(settings, "SELECT DISTINCT as_of_date FROM similar_movies ORDER BY ALL")["rows"] == [
+        [str(one)] for one in DAYS
+    ]
+    assert lists(settings) == whole
+
+
 @pytest.mark.slow
 @straced.needed
 @pytest.mark.faults("B6.3", "B1.1")

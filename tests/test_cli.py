@@ -198,9 +198,14 @@ def test_query_can_reach_nothing_but_the_tables(recjob: Recjob, settings: Settin
 
 
 @pytest.mark.faults("B4.13")
-def test_status_of_nothing_is_stale(recjob: Recjob) -> None:
+def test_status_of_nothing_is_stale_and_says_how_there_will_be_something(recjob: Recjob) -> None:
     done = recjob("status", "--max-age", "28h", "--json")
     assert (done.returncode, document(done)["as_of_date"]) == (9, None)
+    asked = recjob("recommend", "--user", "7")
+    assert asked.returncode == 8
+    for told in (recjob("status").stdout, asked.stderr):
+        assert "recjob nightly" in told
+        assert "recjob sync" in told
 
 
 @pytest.mark.faults("B1.17")

@@ -19,7 +19,7 @@ import pytest
 import straced
 from conftest import LAST, document, environment, small_world, world_in
 
-from jobs import forget, ingest, query, run
+from jobs import explain, forget, ingest, query, run
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import atomic, forgotten, models, warehouse
@@ -130,10 +130,14 @@ def test_no_byte_of_a_forgotten_person_is_left(tmp_path: Path, numbers: bool, mo
     assert receipt["held"]
     assert all(place["files"] for place in receipt["erased"].values())
     assert receipt["erased"]["runs"]["rows"] == 2 * (5 + 1)
+    held = 3 * (5 + 1)  # one date in the first published file, both in the second
+    assert receipt["erased"]["published"]["rows"] == (held if mode == "copy" else 0)
     assert person not in json.dumps(receipt)
     whole(settings)
-    with pytest.raises(NotFound):
-        query.recommend(settings, person, 5)
+    for ask in (query.recommend, explain.explain):
+        with pytest.raises(NotFound) as told:
+            ask(settings, person)
+        assert "were forgotten" in told.value.hint
 
 
 @pytest.mark.faults("B6.1")

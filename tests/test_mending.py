@@ -19,8 +19,8 @@ import straced
 from conftest import LAST, environment, world_in
 from worlds import GOOD, ask, publish, staged
 
+from jobs import backfill, query, run, score
 from jobs import publish as publishing
-from jobs import query, run, score
 from jobs.inputs import Night
 from jobs.nightly import Options, nightly
 from jobs.run import Journal
@@ -146,9 +146,27 @@ def test_no_flipped_bit_in_any_block_is_taken_for_a_list(tmp_path: Path) -> None
 def test_nobody_is_taken_back_to_a_damaged_file(settings: Settings) -> None:
     earlier, now = warehouse.versions(settings.published)
     rewritten(earlier, DAMAGE["cut in half"](earlier.read_bytes()))
-    with pytest.raises(CorruptState, match=earlier.name):
+    with pytest.raises(CorruptState, match=earlier.name) as told:
         publishing.rollback(settings)
     assert settings.database.resolve() == now
+    assert "rollback" not in told.value.hint, "no other is kept"
+    assert "recjob publish RUN" in told.value.hint
+
+
+@pytest.mark.faults("B1.11")
+def test_damaged_staged_lists_of_another_date_stop_a_night_which_says_what_helps(settings: Settings) -> None:
+    whole = lists(settings)
+    (path,) = settings.runs.glob(f"as_of={BEFORE}/*/recommendations.parquet")
+    rewritten(path, path.read_bytes()[:-9])
+    with pytest.raises(CorruptState, match=str(path)) as told:
+        nightly(settings, LAST, Options(force="to publish anew"))
+    assert lists(settings) == whole
+    first, _, then = told.value.hint.partition(", then ")
+    assert then == f"recjob backfill --from {BEFORE} --to {BEFORE} --only all"
+    shutil.rmtree(first.removeprefix("remove "))
+    assert backfill.backfill(settings, BEFORE, BEFORE, "all")["failed"] == 0
+    assert lists(settings) == whole
+    runs.verify(runs.partitions(settings.runs)[0])
 
 
 @pytest.mark.faults("B1.15")
@@ -164,8 +182,9 @@ def test_rollback_is_quick_and_takes_the_champion_of_the_bad_night_back(settings
     assert {row[0] for row in lists(settings)} == {BEFORE}
     states = {record["as_of_date"]: record["status"] for record in run.records(settings.journal, settings.lock)}
     assert states == {str(BEFORE): "published", str(LAST): "rolled_back"}
-    with pytest.raises(NotFound, match="before the current one"):
+    with pytest.raises(NotFound, match="before the current one") as told:
         publishing.rollback(settings)
+    assert f"recjob rollback --to RUN goes to another that is kept: {done['from']}" in told.value.hint
 
 
 @straced.needed

@@ -199,8 +199,15 @@ def test_a_store_that_fails_for_a_while_is_asked_again(
     assert len(held) == 3
 
 
+NOWHERE = "http://127.0.0.1:9"
+
+
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", NOWHERE)
+
+
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", NOWHERE)  # which goes before the other
 
 
 def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +228,22 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"kind": "403", "match": "HEAD"}, None, "movies.parquet", StoreForbidden, "forbidden", "s3:GetObject"),
         ({"kind": "403", "match": "list"}, None, "ratings/", StoreForbidden, "forbidden", "s3:ListBucket"),
         ({"kind": "403"}, nobody, "movies.parquet", StoreForbidden, "no credentials", "AWS_ACCESS_KEY_ID"),
-        (None, unreachable, "movies.parquet", StoreFailed, "cannot be reached", "AWS_ENDPOINT_URL"),
+        (
+            None,
+            unreachable,
+            "movies.parquet",
+            StoreFailed,
+            "cannot be reached",
+            f"{NOWHERE} was asked: is AWS_ENDPOINT_URL r",
+        ),
+        (
+            None,
+            nowhere,
+            "movies.parquet",
+            StoreFailed,
+            "cannot be reached",
+            f"{NOWHERE} was asked: is AWS_ENDPOINT_URL_S3 r",
+        ),
         (None, None, "nothing.parquet", NoRatings, "no data files", "key"),
         (None, None, "../no-such-bucket/ratings", StoreMissing, "no bucket", "name"),
     ],

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from worlds import DAY, GOOD, STATUS, ask, catalogue, publish, rows_of, staged
 
-from storage import answers, atomic, audit, lists, warehouse
+from storage import answers, atomic, audit, lists, mending, warehouse
 from storage.errors import AuditFailed, CorruptState, NotFound, QueryRefused
 
 YESTERDAY = DAY - timedelta(days=1)
@@ -25,7 +25,7 @@ YESTERDAY = DAY - timedelta(days=1)
 
 def rollback(root: Path, link: Path, to: str | None = None) -> tuple[str, str]:
     """Flip back, as the job does; returns the runs."""
-    now, target = warehouse.earlier(root, link, to)
+    now, target = mending.earlier(root, link, to)
     atomic.flip(link, target)
     return warehouse.run_id_of(now), warehouse.run_id_of(target)
 
