@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from jobs import engine, nightly, signals
+from jobs import engine, meeting, nightly, signals
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.nightly import Options
@@ -25,17 +25,21 @@ _SUCH = f"such as {json.dumps(_EXAMPLE)}"
 def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
     """Train as of a date with the hosts that TF_CONFIG names; returns the record of the run.
 
-    It waits for all of them; meanwhile SIGINT ends it, and SIGTERM, which TensorFlow has taken, does not. The first one then
-    runs as if it were alone: it has the lock of the state folder, which all must see, and registers the model. The others
-    read, take their part of each batch, and leave no trace. Raises `InvalidSettings`, `HostsFailed`.
+    It waits for all of them. The first one then runs as if it were alone: it has the lock of the state folder, which all must
+    see, and registers the model. The others read, take their part of each batch, and leave no trace. Raises
+    `InvalidSettings`, `HostsFailed`.
     """
-    number, of = place(os.environ)
-    logger.info("hosts.waiting", extra={"host": number + 1, "of": of, "names": os.environ["TF_CONFIG"]})
+    number, names = place(os.environ)
+    of = len(names)
+    if of == 1:
+        logger.warning("hosts.alone", extra={"why": "TF_CONFIG names this host only: it trains as without --hosts"})
+    logger.info("hosts.waiting", extra={"host": number + 1, "of": of, "names": names})
+    meeting.wait(names, number)
     together.joined, together.first = True, number == 0
     engine.use_device(settings)
     try:
         with signals.at_once():
-            from jobs import train as training  # TensorFlow comes with it, once all are there, and takes SIGTERM
+            from jobs import train as training  # TensorFlow comes with it, joins the others, and keeps SIGTERM
     except ImportError:
         raise
     except Exception as error:  # of TensorFlow's own kinds, which are not there to be named
@@ -54,19 +58,19 @@ def train(settings: Settings, as_of: date, options: Options) -> dict[str, Any]:
     return journal.record
 
 
-def place(environ: Mapping[str, str]) -> tuple[int, int]:
-    """Which of the hosts in TF_CONFIG this is, from 0, and how many there are; raises `InvalidSettings`."""
+def place(environ: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Which of the hosts in TF_CONFIG this is, from 0, and the addresses of all; raises `InvalidSettings`."""
     if not environ.get("TF_CONFIG"):
         raise InvalidSettings("TF_CONFIG is not set: it says which hosts train, and which of them this is", hint=_SUCH)
     try:
         config = json.loads(environ["TF_CONFIG"])
-        hosts = {kind: len(config["cluster"].get(kind, [])) for kind in ("chief", "worker")}
+        hosts = {kind: list(config["cluster"].get(kind, [])) for kind in ("chief", "worker")}
         kind, index = config["task"]["type"], int(config["task"]["index"])
-        if kind not in hosts or not 0 <= index < hosts[kind]:
+        if kind not in hosts or not 0 <= index < len(hosts[kind]):
             raise ValueError(f"task {kind} {index} is not in its cluster")
         for host in (host for part in config["cluster"].values() for host in part):
             if not re.fullmatch(r"\S+:[0-9]+", host):
                 raise ValueError(f"{host!r} has no port")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidSettings(f"TF_CONFIG does not say which of the hosts this is ({error})", hint=_SUCH) from error
-    return index + (hosts["chief"] if kind == "worker" else 0), sum(hosts.values())
+    return index + (len(hosts["chief"]) if kind == "worker" else 0), hosts["chief"] + hosts["worker"]

@@ -33,7 +33,10 @@ def facts(document: dict[str, Any]) -> str:
 
 
 def run(record: dict[str, Any]) -> str:
-    """The outcome of a run in a few lines."""
+    """The outcome of a run in a few lines, in fewer of one host among several."""
+    if "host" in record:
+        place = "{number} of {of}; the first one keeps the model and the record".format(**record["host"])
+        return facts({"as of": record["as_of_date"], "status": record["status"], "host": place})
     told = {
         "run": record["run_id"],
         "as of": record["as_of_date"],

@@ -205,7 +205,13 @@ def _fit(
             holdout=holdout,
             checkpoints=checkpoint,
             devices=settings.score.devices,
-            task=f"{version('recjob')} {key} {what}",
+            task={
+                "the version of recjob": version("recjob"),
+                "the date, its ratings, movies or users": night.training_digest,
+                "[model]": json.dumps(settings.recipe.as_json()),
+                "[gate]": json.dumps(settings.gate.of_model),
+                "what is trained": what,
+            },
             on_epoch=tell,
         )
     seconds = time.perf_counter() - began

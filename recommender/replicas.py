@@ -6,7 +6,7 @@ so on average.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -32,15 +32,16 @@ def strategy(devices: int) -> Any:
     return tf.distribute.MirroredStrategy(chosen) if len(chosen) > 1 else None
 
 
-def agree(what: str) -> None:
-    """Raise `HostsFailed` unless all hosts that train together say the same."""
+def agree(task: Mapping[str, str]) -> None:
+    """Raise `HostsFailed`, with the names of what differs, unless all hosts that train together say the same."""
     if hosts is None:
         return
-    own = int.from_bytes(hashlib.sha256(what.encode()).digest()[:7])  # positive as an int64
-    found = hosts.gather(hosts.run(lambda: tf.constant([own], tf.int64)), axis=0).numpy()
-    if (found != own).any():
+    own = [int.from_bytes(hashlib.sha256(said.encode()).digest()[:7]) for said in task.values()]  # positive as int64
+    found = hosts.gather(hosts.run(lambda: tf.constant([own], tf.int64)), axis=0).numpy()  # (hosts, parts)
+    differ = [name for name, said in zip(task, found.T, strict=True) if (said != said[0]).any()]
+    if differ:
         raise HostsFailed(
-            "the hosts do not train the same: ratings, settings, version or unfinished training differ",
+            f"the hosts do not train the same: {', '.join(differ)} {'differ' if differ[1:] else 'differs'}",
             hint="they need the same --date, recjob.toml, ratings, state folder and version of recjob",
         )
 

@@ -1,7 +1,7 @@
 """From ratings to a trained model: encode once, step over integer batches, stop in time, come back after a crash."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ from recommender.errors import InvalidModel, TrainingDiverged
 from recommender.known import NO_ATTRIBUTES, NO_NAMES, Attributes, Known, Names, known
 from recommender.ready import Ready, stars_of
 from recommender.tensorflow import tf, tidy, traced
-from recommender.vocabulary import Vocabulary
+from recommender.vocabulary import Vocabulary, all_ids
 
 _CHECK_EVERY = 16
 """Steps between two looks at whether the loss is still finite."""
@@ -79,8 +79,8 @@ class Trained:
         if not config.by_history:
             return Ready(self.model, self.users, self.movies, config.movie_key, self.rating_scale, None)
         tidy()  # gigabytes that would else be there twice
-        users = _all_ids("user_id", ratings, attributes.users)
-        movies = _all_ids("movie_id", ratings, attributes.movies)
+        users = all_ids("user_id", ratings, attributes.users)
+        movies = all_ids("movie_id", ratings, attributes.movies)
         facts = known(ratings, users, movies, attributes, self.names)
         model = dataclasses.replace(self).model  # one of its own: it remembers
         model.remember(facts, _user_rows(self.users, users, config.user_rows), _and_unknown(self.movies, movies))
@@ -107,7 +107,7 @@ def train(
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
     checkpoints: Checkpoints | None = None,
     devices: int = 1,
-    task: str = "",
+    task: Mapping[str, str] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Trained:
     """Fit `recipe` to `ratings`; a model by history learns from `attributes`, too.
@@ -125,13 +125,13 @@ def train(
     held = encode(holdout, users, movies, recipe.model.movie_key) if holdout is not None and holdout.num_rows else None
     spread = replicas.strategy(devices)
     with replicas.reachable():
-        replicas.agree(task)
+        replicas.agree(task or {})
         with spread.scope() if spread else nullcontext():
             fit = _Fit(recipe, users.rows, movies.rows, pairs, facts, spread)
         del facts, pairs  # the fit has its own of what it goes on to use
         if checkpoints is not None and (saved := checkpoints.load()) is not None:
             fit.restore(saved)
-        replicas.agree(f"{task} after {len(fit.history)} epochs")
+        replicas.agree({**(task or {}), "unfinished training": str(len(fit.history))})
         while not fit.finished:
             epoch = fit.run_epoch(held)
             if checkpoints is not None:
@@ -262,13 +262,6 @@ class _Fit:
 
 def _stored(model: Any) -> list[Any]:
     return [*model.trainable_variables, *model.solved]
-
-
-def _all_ids(name: str, ratings: pa.Table, table: pa.Table | None) -> Vocabulary:
-    """The ids in a column of the ratings and of the table, if there is one with ids of their kind."""
-    columns = [part[name] for part in (ratings, table) if part is not None]
-    same = [chunk for column in columns if column.type == columns[0].type for chunk in column.chunks]
-    return Vocabulary.of(pa.chunked_array(same, columns[0].type))
 
 
 def _and_unknown(own: Vocabulary, now: Vocabulary) -> NDArray[np.int32]:

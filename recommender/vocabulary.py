@@ -75,3 +75,10 @@ class Vocabulary:
         table = np.zeros(span + 1, np.int32)
         table[values - values[0]] = np.arange(1, len(values) + 1, dtype=np.int32)
         return table
+
+
+def all_ids(name: str, ratings: pa.Table, table: pa.Table | None) -> Vocabulary:
+    """The ids in a column of the ratings and of the table, if there is one with ids of their kind."""
+    columns = [part[name] for part in (ratings, table) if part is not None]
+    same = [chunk for column in columns if column.type == columns[0].type for chunk in column.chunks]
+    return Vocabulary.of(pa.chunked_array(same, columns[0].type))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from typing import Any
 import pytest
 from conftest import LAST, environment, small_world, world_in
 
-from jobs import configuration, hosts
+from jobs import configuration, hosts, meeting, show
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender import split
 from recommender import train as training
 from recommender.config import Recipe, recipe
+from recommender.errors import HostsFailed
 from recommender.known import Attributes
 from storage import models
 
@@ -157,19 +159,63 @@ def test_hosts_that_do_not_train_the_same_do_not_train(tmp_path: Path) -> None:
     both = [start(settings, first), start(settings, second, "--seed", "5")]
     found = [ended(process) for process in both]
     assert [(code, answer["error"]["kind"]) for code, answer in found] == [(6, "E_HOSTS")] * 2
+    assert {answer["error"]["message"] for _, answer in found} == {"the hosts do not train the same: [model] differs"}
     assert models.versions(settings.models) == []
 
 
 @pytest.mark.faults("B4.16")
-def test_a_host_that_waits_for_others_ends_at_a_signal_and_holds_no_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_host_that_waits_for_others_ends_at_a_signal_or_in_time_and_holds_no_lock(
+    tmp_path: Path, number: int
+) -> None:
     settings = world_in(tmp_path / "state", small_world())
-    process = start(settings, cluster(2)[0])
-    assert process.stderr is not None
-    assert any(json.loads(line)["event"] == "hosts.waiting" for line in process.stderr)
-    time.sleep(3)  # until it waits in native code
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == -signal.SIGINT
+    ways = {signal.SIGINT: (130, "E_SIGNAL"), signal.SIGTERM: (143, "E_SIGNAL"), None: (124, "E_TIMEOUT")}
+    for sent, expected in ways.items():
+        process = start(settings, cluster(2)[number], *([] if sent else ["--timeout", "2s"]))
+        assert process.stderr is not None
+        assert any(json.loads(line)["event"] == "hosts.waiting" for line in process.stderr)
+        if sent:
+            process.send_signal(sent)
+        code, answer = ended(process)
+        assert (code, answer["error"]["kind"]) == expected
     assert not list(settings.journal.glob("*.json"))
+
+
+@pytest.mark.faults("B4.16")
+def test_all_hosts_go_on_at_once_and_strangers_and_who_has_left_do_not_count(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    addresses = [f"localhost:{port}" for port in ports(1)] + ["b:1", "c:1"]
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(meeting.wait, addresses, 0)
+        for said in (
+            b"GET / HTTP/1.1\n",
+            b"recjob host 7\n",
+            b"recjob host 1\n",
+        ):  # the last is gone before all are there
+            with knock(addresses[0]) as line:
+                line.sendall(said)
+                time.sleep(0.1)
+        second = pool.submit(meeting.wait, addresses, 2)
+        assert wait([first, second], timeout=1).done == set()
+        third = pool.submit(meeting.wait, addresses, 1)
+        assert [one.result(timeout=10) for one in (first, second, third)] == [None] * 3
+    assert [record.missing for record in caplog.records][-1] == []  # type: ignore[attr-defined]
+
+
+def knock(address: str) -> socket.socket:
+    """A connection, as soon as there is somebody to answer."""
+    host, port = address.split(":")
+    for _ in range(50):
+        try:
+            return socket.create_connection((host, int(port)))
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise AssertionError("nobody listens")
+
+
+def test_a_first_host_whose_port_is_taken_says_so() -> None:
+    with socket.create_server(("", 0)) as taken, pytest.raises(HostsFailed, match="Address already in use"):
+        meeting.wait([f"localhost:{taken.getsockname()[1]}", "b:1"], 0)
 
 
 @pytest.mark.parametrize(
@@ -187,5 +233,23 @@ def test_a_config_that_does_not_say_who_this_is_is_an_error(config: str) -> None
 
 def test_a_chief_is_the_first_of_the_hosts() -> None:
     config = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
-    assert hosts.place({"TF_CONFIG": json.dumps(config)}) == (2, 3)
-    assert hosts.place({"TF_CONFIG": json.dumps(config | {"task": {"type": "chief", "index": 0}})}) == (0, 3)
+    assert hosts.place({"TF_CONFIG": json.dumps(config)}) == (2, ["a:1", "b:1", "c:1"])
+    assert hosts.place({"TF_CONFIG": json.dumps(config | {"task": {"type": "chief", "index": 0}})})[0] == 0
+
+
+def test_what_another_host_than_the_first_prints_is_short() -> None:
+    record = {
+        "run_id": "r",
+        "as_of_date": "2026-03-10",
+        "status": "trained",
+        "host": {"number": 2, "of": 2},
+        "steps": [1],
+    }
+    assert show.run(record).splitlines()[-1] == "host    2 of 2; the first one keeps the model and the record"
+
+
+def test_a_host_by_itself_is_told_that_it_is(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state", small_world())
+    process = start(settings, cluster(1)[0])
+    assert process.stderr is not None
+    assert any(json.loads(line)["event"] == "hosts.alone" for line in process.stderr)
