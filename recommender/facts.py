@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender import taste
 from recommender.evaluate import damped
 from recommender.known import Known, by_row
 
@@ -13,9 +14,9 @@ _RATERS = 1 << 20
 
 
 def looked_up(
-    known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32], trend_days: float
+    known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32], trend_days: float, learns: bool
 ) -> dict[str, NDArray[Any]]:
-    """By user (users.rows,), movie (movies.rows,) or rating (R,), unless it says otherwise.
+    """By user (users.rows,), movie (movies.rows,) or rating (R,), unless it says otherwise; some only if the model `learns`.
 
     `trained_users` (users.rows,) and `trained_movies` (movies.rows,) are the rows they had in training, 0 for new ones.
     """
@@ -23,28 +24,32 @@ def looked_up(
     chosen = np.bincount(known.movie[good], minlength=known.movies.rows) + 0.5
     trained = np.where(n > 0, trained_users, 0).astype(np.int64)
     raters, counts = some_raters(known, _RATERS)
-    as_rater = np.zeros(len(known.user), np.float32)
-    movie_scale = (np.maximum(counts, 1) ** -0.5).astype(np.float32)
-    as_rater[raters] = movie_scale[known.movie[raters]]
-    return {
+    weights = ((np.maximum(counts, 1) ** -0.5).astype(np.float32))[known.movie[raters]]
+    recent = trend(known, trend_days)
+    found = {
         "starts": known.starts,
         "movie": known.movie,
-        "stars": known.stars,
         "surprise": surprise(known),
         "good": good.astype(np.float32),
-        "period": known.period,
+        "unobserved": np.float32(taste.weight(known)),  # ()
         "trained_users": trained,
         "trained_movies": trained_movies,
         "raters": np.stack([known.movie[raters], trained[known.user[raters]]], axis=1),  # movie, user: (raters, 2)
-        "rater_weights": as_rater[raters],  # (raters,)
-        "as_rater": as_rater,
+        "rater_weights": weights,  # (raters,)
         "user_side": known.user_features.dense(),  # (users.rows, features)
         "movie_side": known.movie_features.dense(),
         "user_scale": (np.maximum(n, 1) ** -0.5).astype(np.float32),
         "log_share": np.log(chosen / chosen.sum()).astype(np.float32),
-        "trend": trend(known, trend_days),  # (periods + 1, movies.rows)
+        "trend": recent
+        if learns
+        else recent[-1:].copy(),  # (periods + 1, movies.rows), or of the present (1, movies.rows)
         "open": np.bincount(known.movie, minlength=known.movies.rows) > 0,
     }
+    if learns:
+        as_rater = np.zeros(len(known.user), np.float32)
+        as_rater[raters] = weights
+        found |= {"stars": known.stars, "period": known.period, "as_rater": as_rater}
+    return found
 
 
 def trend(known: Known, mean_life: float, prior: float = 5.0) -> NDArray[np.float32]:
@@ -82,13 +87,15 @@ def some_raters(known: Known, most: int) -> tuple[NDArray[np.int64], NDArray[np.
         fits = int(np.minimum(counts, middle).sum()) <= most
         fewest, largest = (middle, largest) if fits else (fewest, middle - 1)
     kept = np.minimum(counts, fewest)
-    movie = known.movie[order]
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[movie]
-    share = kept[movie], counts[movie]
-    return order[rank * share[0] // share[1] != (rank - 1) * share[0] // share[1]], kept
+    first = np.cumsum(counts) - counts
+    movie = np.repeat(np.arange(len(kept)), kept)
+    number = np.arange(len(movie)) - (np.cumsum(kept) - kept)[movie]
+    rank = -(-number * counts[movie] // kept[movie])  # of number 0, 1, ... of those kept among all
+    return order[first[movie] + rank], kept
 
 
 def surprise(known: Known) -> NDArray[np.float32]:
     """Stars above the damped mean of the movie, shape (R,): nothing of the user's other ratings is in it."""
     above = known.stars - known.stars.mean(dtype=np.float64)
-    return (above - damped(known.movie, above, known.movies.rows)[known.movie]).astype(np.float32)
+    above -= damped(known.movie, above, known.movies.rows)[known.movie]
+    return above.astype(np.float32)

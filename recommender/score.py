@@ -233,28 +233,27 @@ class _Scorer:
 
     def _run(self, choose: Any, users: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
         """What `choose` gives for users, by their places in the history and their rows in the model."""
-        return tuple(part.numpy()[: len(users)] for part in choose(tf.constant(whole_groups(rows)), self._rated(users)))
+        codes = self.ready.model.encode_users(tf.constant(whole_groups(rows)))
+        return tuple(part.numpy()[: len(users)] for part in choose(codes, self._rated(users)))
 
     def _rated(self, users: NDArray[np.int64]) -> NDArray[np.int32]:
         """Cells (place among `users`, candidate) of what they are not to get of all that is ranked."""
         cells = np.stack(self.seen.rated.cells(users), axis=1).astype(np.int32)
         return cells[cells[:, 1] < self.candidates.own] if self.candidates.n_rare else cells
 
-    def _exact(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
-        """Best scores (U, best), their positions, and which users (U,) have a score that is not finite."""
-        codes = self.ready.model.encode_users(rows)
+    def _exact(self, codes: Any, rated: Any) -> tuple[Any, Any, Any]:
+        """Best scores (U, best) of encoded users, their positions, and which users (U,) have a score that is not finite."""
         scores, broken = (self.grid.precise if self.ready.model.factored else self.grid.scores)(codes)
         return *best(_without(scores, rated), self.best), broken
 
-    def _screened(self, screen: Screen | Rounded, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
+    def _screened(self, screen: Screen | Rounded, codes: Any, rated: Any) -> tuple[Any, Any, Any]:
         """The same by bounds, and which users (U,) are sure."""
-        codes = self.ready.model.encode_users(rows)
         return screen.best(_without(screen.bounds(codes), rated), codes)
 
-    def _popular(self, rows: Any, rated: Any) -> tuple[Any, Any, Any]:
+    def _popular(self, codes: Any, rated: Any) -> tuple[Any, Any, Any]:
         """The most rated candidates, for users whom the model cannot score."""
-        scores = tf.repeat(self.popularity[None], len(rows), axis=0)
-        return *best(_without(scores, rated), self.best), tf.fill([len(rows)], False)
+        scores = tf.repeat(self.popularity[None], len(codes), axis=0)
+        return *best(_without(scores, rated), self.best), tf.fill([len(codes)], False)
 
     def _predicted(
         self, rows: NDArray[np.int32], at: NDArray[np.int32], strange: NDArray[np.bool_]

@@ -23,8 +23,8 @@ _ENOUGH = 1 << 22
 """Ratings that all rounds but the last are of, where there are more: of users drawn at random."""
 _BLOCK = 512
 """Rows solved together: 8 MiB of 64 x 64 matrices."""
-_PEOPLE = 8192
-"""Users whose vectors are put together at once."""
+_BITS = 22
+"""Of a number whose products are to be added without rounding."""
 _RESIDUAL = 1e-3
 """Where conjugate gradients stop: the length of what is left of a right side, beside its own."""
 _SPARE = 32
@@ -46,7 +46,7 @@ def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     own = np.zeros((known.users.rows, dimension), np.float32)
     some = some_users(known, _ENOUGH, seed)
     for part, rounds in ((some, _ROUNDS - 1), (known, 1)):
-        good, unobserved = part.good, _weight(part)
+        good, unobserved = part.good, weight(part)
         user, movie = part.user[good], part.movie[good]
         users = row_starts(user, part.users.rows), movie
         movies = row_starts(movie, part.movies.rows), user[by_row(movie)]
@@ -87,24 +87,29 @@ def of_movies(factors: Floats, ridge: Floats) -> Floats:
     return np.hstack([factors, ridge / np.sqrt(np.maximum(1 - itself, 1e-6))]).astype(np.float32)
 
 
-def of_users(factors: Floats, ridge: Floats, known: Known, l2: float) -> Floats:
-    """Vectors of users, shape (users.rows, t + r); 0 without a rating, in the factors without a good one.
+class Readers:
+    """What makes vectors of users from their ratings, of so many users at a time as are asked for.
 
     Times `of_movies`, either part has a standard deviation over the movies that is its share: a half each.
     """
-    good = known.good
-    unobserved = _weight(known)
-    starts = row_starts(known.user[good], known.users.rows)
-    guess = np.zeros((known.users.rows, factors.shape[1]), np.float32)
-    own = _solve(factors, starts, known.movie[good], l2, unobserved, len(factors), guess)
-    movies, t = of_movies(factors, ridge), factors.shape[1]
-    spreads = _spread(movies[:, :t]), _spread(movies[:, t:])
-    found = np.empty((known.users.rows, movies.shape[1]), np.float32)
-    for first in range(0, len(found), _PEOPLE):  # in double precision all of them at once took 10 KB a user
-        end = min(first + _PEOPLE, len(found))
-        found[first:end, :t] = (1 - _RIDGE) * _scaled(own[first:end], spreads[0])
-        found[first:end, t:] = _RIDGE * _scaled(_times(_ratings(known, first, end), ridge), spreads[1])
-    return found
+
+    def __init__(self, factors: Floats, ridge: Floats, unobserved: float, l2: float) -> None:
+        """`unobserved` is the `weight` of the ratings."""
+        movies, t = of_movies(factors, ridge), factors.shape[1]
+        self._factors, self._ridge, self._l2, self._unobserved = factors, tf.constant(ridge), l2, unobserved
+        self._spreads = _spread(movies[:, :t]), _spread(movies[:, t:])
+
+    def vectors(self, count: int, user: NDArray[np.int64], movie: NDArray[np.int32], good: NDArray[np.bool_]) -> Floats:
+        """Shape (count, t + r), from ratings sorted by user, 0 to count - 1; 0 without a rating (factors: a good one).
+
+        They are the same to the last bit whoever else is asked for.
+        """
+        guess = np.zeros((count, self._factors.shape[1]), np.float32)
+        starts, others = row_starts(user[good], count), len(self._factors)
+        own = _solve(self._factors, starts, movie[good], self._l2, self._unobserved, others, guess)
+        chosen = product(_matrix(user, movie, good, (count, others)), self._ridge).numpy()
+        parts = (1 - _RIDGE) * _scaled(own, self._spreads[0]), _RIDGE * _scaled(chosen, self._spreads[1])
+        return np.hstack(parts)
 
 
 def _spread(movies: Floats) -> NDArray[np.float64]:
@@ -113,16 +118,27 @@ def _spread(movies: Floats) -> NDArray[np.float64]:
 
 
 def _scaled(users: Floats, spread: NDArray[np.float64]) -> Floats:
-    """`users` times what gives their products with movies of such a `spread` standard deviation 1."""
-    deviation = np.sqrt(np.maximum(np.sum(users @ spread * users, axis=1), 0))
+    """`users` times what gives their products with movies of such a `spread` standard deviation 1.
+
+    The numbers are cut to so many bits that their products and sums have no rounding, which would depend on who else is there.
+    """
+    short, wide = _cut(users.astype(np.float64), axis=1), _cut(spread, axis=None)
+    deviation = np.sqrt(np.maximum(np.sum(short @ wide * short, axis=1), 0))
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)  # 0: all movies are alike to them
     return (users * scale[:, None]).astype(np.float32)
 
 
-def _weight(known: Known) -> float:
+def _cut(values: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
+    """`values` in fixed point, `_BITS` bits for the largest of each row or of all: 512 products of two such add up in 53."""
+    _, exponent = np.frexp(np.abs(values).max(axis=axis, keepdims=True, initial=0))
+    return np.ldexp(np.rint(np.ldexp(values, _BITS - exponent)), exponent - _BITS)
+
+
+def weight(known: Known) -> float:
     """Weight of a pair without a good rating beside 1 for one with it; the size of the catalogue has no say in the sum."""
     good = known.good
-    pairs = len(np.unique(known.user[good])) * len(np.unique(known.movie[good]))
+    users, movies = (int(np.count_nonzero(np.bincount(rows[good]))) for rows in (known.user, known.movie))
+    pairs = users * movies
     return min(1.0, _UNOBSERVED * int(good.sum()) / max(pairs, 1))
 
 
@@ -162,7 +178,7 @@ def _conjugate(left: Floats, right: Floats, guess: Floats) -> Floats:
     """x (n, k) with `left` (n, k, k) x = `right` (n, k), by conjugate gradients from `guess`.
 
     Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems, 1952: here a tenth of the time of
-    `np.linalg.solve`. `left` are positive definite. It ends when all are found to `_RESIDUAL`, or after 2 k steps.
+    `np.linalg.solve`. `left` are positive definite. Each goes on until it is found to `_RESIDUAL`, or for 2 k steps.
     """
 
     def times(x: Floats) -> Floats:
@@ -177,6 +193,7 @@ def _conjugate(left: Floats, right: Floats, guess: Floats) -> Floats:
             break
         along = times(towards)
         far = now / np.maximum(np.sum(towards * along, axis=1, keepdims=True), 1e-30)
+        far[now <= enough] = 0  # found: who takes longer changes nothing
         found, rest = found + far * towards, rest - far * along
         before, now = now, np.sum(rest**2, axis=1, keepdims=True)
         towards = rest + now / np.maximum(before, 1e-30) * towards
@@ -203,14 +220,18 @@ def _squares(columns: Floats) -> NDArray[np.float64]:
     return total
 
 
-def _ratings(known: Known, first: int = 0, end: int | None = None) -> Any:
-    """X of the ridge regression, sparse, shape (users.rows, movies.rows); its rows from `first` to `end`."""
-    end = known.users.rows if end is None else end
-    some = slice(known.starts[first], known.starts[end])
-    at = np.empty((len(known.user[some]), 2), np.int64)
-    at[:, 0], at[:, 1] = known.user[some] - first, known.movie[some]
-    values = np.where(known.stars[some] >= known.good_from, 1, _SEEN).astype(np.float32)
-    return tf.SparseTensor(at, values, (end - first, known.movies.rows))
+def _ratings(known: Known) -> Any:
+    """X of the ridge regression of all users, shape (users.rows, movies.rows)."""
+    return _matrix(known.user, known.movie, known.good, (known.users.rows, known.movies.rows))
+
+
+def _matrix(
+    user: NDArray[np.integer], movie: NDArray[np.integer], good: NDArray[np.bool_], shape: tuple[int, int]
+) -> Any:
+    """The same of some ratings (R,), sparse."""
+    at = np.empty((len(user), 2), np.int64)
+    at[:, 0], at[:, 1] = user, movie
+    return tf.SparseTensor(at, np.where(good, 1, _SEEN).astype(np.float32), shape)
 
 
 def _times(sparse: Any, dense: Floats, transposed: bool = False) -> Floats:

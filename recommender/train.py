@@ -81,11 +81,11 @@ class Trained:
         tidy()  # gigabytes that would else be there twice
         users = all_ids("user_id", ratings, attributes.users)
         movies = all_ids("movie_id", ratings, attributes.movies)
-        facts = known(ratings, users, movies, attributes, self.names)
         model = dataclasses.replace(self).model  # one of its own: it remembers
-        model.remember(facts, _user_rows(self.users, users, config.user_rows), _and_unknown(self.movies, movies))
-        model.settle(facts)
-        return Ready(model, users, movies, config.movie_key, self.rating_scale, np.diff(facts.starts))
+        rows = _user_rows(self.users, users, config.user_rows), _and_unknown(self.movies, movies)
+        model.remember(known(ratings, users, movies, attributes, self.names), *rows, learns=False)
+        model.settle()
+        return Ready(model, users, movies, config.movie_key, self.rating_scale, np.diff(model.facts["starts"].numpy()))
 
 
 class Checkpoints(Protocol):

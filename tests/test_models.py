@@ -44,7 +44,7 @@ def made(name: str, seed: int = 0) -> Any:
     if config.by_history:
         model.remember(now, np.arange(USERS, dtype=np.int32), np.arange(MOVIES, dtype=np.int32))
         model.solve(now, seed)
-        model.settle(now)
+        model.settle()
     return model
 
 

@@ -28,7 +28,16 @@ def vectors(ratings: pa.Table, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Of users and movies."""
     facts = facts_of(ratings)
     parts = taste.factors(facts, 4, L2, seed), taste.ridge(facts, 6, 10.0, seed)
-    return taste.of_users(*parts, facts, L2), taste.of_movies(*parts)
+    return of_users(
+        taste.Readers(*parts, taste.weight(facts), L2), facts, np.arange(facts.users.rows)
+    ), taste.of_movies(*parts)
+
+
+def of_users(readers: taste.Readers, facts: Known, users: np.ndarray) -> np.ndarray:
+    """The vectors of some users, by their rows."""
+    counts = np.diff(facts.starts)[users]
+    at = np.concatenate([np.arange(*facts.starts[[user, user + 1]]) for user in users])
+    return readers.vectors(len(users), np.repeat(np.arange(len(users)), counts), facts.movie[at], facts.good[at])
 
 
 def test_the_vectors_of_users_are_the_least_of_the_objective() -> None:
@@ -136,10 +145,17 @@ def test_the_scores_of_a_user_have_their_shares_as_standard_deviations() -> None
         assert not scores[0].any()
 
 
-def test_users_are_the_same_in_whatever_pieces_they_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, _ = vectors(camps())
-    monkeypatch.setattr(taste, "_PEOPLE", 3)
-    assert np.array_equal(vectors(camps())[0], whole)
+def test_a_user_is_the_same_to_the_last_bit_whoever_else_is_asked_for() -> None:
+    rng = np.random.default_rng(7)
+    pairs = np.argwhere(rng.random((900, 120)) < np.linspace(0.02, 0.4, 120))
+    stars = list(rng.integers(1, 6, len(pairs)))
+    facts = facts_of(small.ratings(list(pairs[:, 0] + 1), list(pairs[:, 1] + 1), stars))
+    parts = taste.factors(facts, 16, L2, 1), taste.ridge(facts, 48, 10.0, 1)
+    readers = taste.Readers(*parts, taste.weight(facts), L2)
+    everybody = of_users(readers, facts, np.arange(facts.users.rows))
+    for size in (1, 2, 7, 33, 600):
+        some = rng.permutation(facts.users.rows)[:size]
+        assert np.array_equal(of_users(readers, facts, some), everybody[some])
 
 
 def test_the_seed_decides() -> None:

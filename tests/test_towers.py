@@ -34,7 +34,7 @@ def remembered(model: Towers, facts: Known, users: Any = None) -> None:
     """Look users up in `facts`, which has the movies of the training; `users` are the rows they had there."""
     rows = np.arange(facts.users.rows, dtype=np.int32) if users is None else users
     model.remember(facts, rows, np.arange(facts.movies.rows, dtype=np.int32))
-    model.settle(facts)
+    model.settle()
 
 
 def fresh(facts: Known) -> Towers:

@@ -82,22 +82,21 @@ class Towers(tfrs.models.Model):
         self.taste.assign(taste.factors(known, config.taste_dimension, config.taste_l2, seed))
         self.ridge.assign(taste.ridge(known, config.ridge_dimension, config.ridge_l2 * known.good.sum() ** 0.5, seed))
 
-    def remember(self, known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32]) -> None:
-        """Look users and movies up in `known` from now on.
-
-        `trained_users` (users.rows,) and `trained_movies` (movies.rows,) are the rows they had in training, 0 for new ones.
-        """
-        facts = looked_up(known, trained_users, trained_movies, self.config.trend_days)
+    def remember(
+        self, known: Known, trained_users: NDArray[np.int32], trained_movies: NDArray[np.int32], learns: bool = True
+    ) -> None:
+        """Look users and movies up in `known` from now on (`facts.looked_up`)."""
+        facts = looked_up(known, trained_users, trained_movies, self.config.trend_days, learns)
         self.facts = {name: tf.constant(facts.pop(name)) for name in list(facts)}  # never all of them twice
         shape = (known.movies.rows, self.stars["raters"].shape[0])
         self.raters = tf.SparseTensor(self.facts["raters"], self.facts["rater_weights"], shape)
         unsettled: Any = None
-        self.movie_codes = self.strangers = self.user_tastes = self.movie_tastes = unsettled
+        self.movie_codes = self.strangers = self.tastes = self.movie_tastes = unsettled
 
-    def settle(self, known: Known) -> None:
-        """The weights are final: work out once what every later call needs, of the `known` that is remembered."""
+    def settle(self) -> None:
+        """The weights are final: work out once what every later call needs of what is remembered."""
         factors, ridge = self._of_movies(self.taste).numpy(), self._of_movies(self.ridge).numpy()
-        self.user_tastes = tf.constant(taste.of_users(factors, ridge, known, self.config.taste_l2))
+        self.tastes = taste.Readers(factors, ridge, float(self.facts["unobserved"]), self.config.taste_l2)
         self.movie_tastes = tf.constant(taste.of_movies(factors, ridge))
         self.movie_codes = self._movie_codes()
         self.strangers = tf.add(*self._strangers(tf.range(tf.size(self.facts["user_scale"]))))
@@ -202,7 +201,7 @@ class Towers(tfrs.models.Model):
     def encode_users(self, users: Any) -> Any:
         """Choice, taste and stars times their blend weights, and weights of the movies' own terms, (U, d + t + r + k + 3).
 
-        A user without ratings is listed by choice alone, whatever the blend: what is popular of late.
+        A user without ratings is listed by choice alone, whatever the blend: what is popular of late. Not for a trace.
         """
         at, row = self._ratings_of(users)
         weights = self._choice_weights()
@@ -210,7 +209,8 @@ class Towers(tfrs.models.Model):
         fade = _fade(tf.gather(ends, row) - 1 - at)
         choice = self._choice_users(weights, tf.size(users), row, at, tf.ones_like(fade), fade)
         stars = self._star_users(users)[:, :-1]
-        parts = [(choice, True), (tf.gather(self.user_tastes, users), False), (stars, True)]
+        movie, good = (tf.gather(self.facts[name], at).numpy() for name in ("movie", "good"))
+        parts = [(choice, True), (self.tastes.vectors(len(users), row.numpy(), movie, good > 0), False), (stars, True)]
         blend = tf.constant([self.blend], tf.float32)
         n = tf.cast(ends - tf.gather(self.facts["starts"], users), tf.float32)[:, None]
         blend = tf.where(n == 0, tf.constant([[1.0, 0.0, 0.0]]), blend)
