@@ -7,6 +7,7 @@ conjugate gradient method for implicit feedback collaborative filtering, 2011. R
 autoencoders for sparse data, 2019, as a product of factors; see `ridge`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ _ENOUGH = 1 << 22
 """Ratings that all rounds but the last are of, where there are more: of users drawn at random."""
 _BLOCK = 512
 """Rows solved together: 8 MiB of 64 x 64 matrices."""
+_ADDED = 8192
+"""Rows that are squared at once."""
 _BITS = 22
 """Of a number whose products are to be added without rounding."""
 _RESIDUAL = 1e-3
@@ -52,8 +55,8 @@ def factors(known: Known, dimension: int, l2: float, seed: int) -> Floats:
         movies = row_starts(movie, part.movies.rows), user[by_row(movie)]
         people = int(np.count_nonzero(np.diff(part.starts))) + 1
         for _ in range(rounds):
-            own = _solve(found, *users, l2, unobserved, len(found), own)
-            found = _solve(own, *movies, l2, unobserved, people, found)
+            _solve(found, *users, l2, unobserved, len(found), own)
+            _solve(own, *movies, l2, unobserved, people, found)
     return found
 
 
@@ -65,12 +68,15 @@ def ridge(known: Known, dimension: int, l2: float, seed: int) -> Floats:
     `dimension` largest eigenvectors v of X'X give F = v sqrt(w / (w + l2)), and the rest is next to nothing, for l2 damps
     it. They are found by subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, 2011).
     """
-    ratings = _ratings(some_users(known, _ENOUGH, seed))
+    some = some_users(known, _ENOUGH, seed)
+    rated = np.diff(some.starts) > 0
+    place = (np.cumsum(rated) - 1)[some.user]  # among those who have a rating
+    ratings = _matrix(place, some.movie, some.good, (int(rated.sum()), known.movies.rows))
     rows = min(dimension + _SPARE, known.movies.rows)
     q = np.random.default_rng(seed).normal(size=(known.movies.rows, rows)).astype(np.float32)
     for _ in range(_PASSES):
         q = _orthonormal(_times(ratings, _times(ratings, q), transposed=True))
-    w, rotation = np.linalg.eigh(_squares(_times(_ratings(known), q)))
+    w, rotation = np.linalg.eigh(sum(_squares(_times(part, q)) for part in _everybody(known)))
     w, rotation = np.maximum(w[::-1][:dimension], 0), rotation[:, ::-1][:, :dimension]
     found = np.zeros((known.movies.rows, dimension), np.float32)
     found[:, : len(w)] = q @ rotation * np.sqrt(w / (w + l2))
@@ -104,9 +110,9 @@ class Readers:
 
         They are the same to the last bit whoever else is asked for.
         """
-        guess = np.zeros((count, self._factors.shape[1]), np.float32)
+        own = np.zeros((count, self._factors.shape[1]), np.float32)
         starts, others = row_starts(user[good], count), len(self._factors)
-        own = _solve(self._factors, starts, movie[good], self._l2, self._unobserved, others, guess)
+        _solve(self._factors, starts, movie[good], self._l2, self._unobserved, others, own)
         chosen = product(_matrix(user, movie, good, (count, others)), self._ridge).numpy()
         parts = (1 - _RIDGE) * _scaled(own, self._spreads[0]), _RIDGE * _scaled(chosen, self._spreads[1])
         return np.hstack(parts)
@@ -149,16 +155,16 @@ def _solve(
     l2: float,
     unobserved: float,
     known_others: int,
-    guess: Floats,
-) -> Floats:
+    found: Floats,
+) -> None:
     """The rows whose products with `others` come nearest to 1 for `column[starts[r]:starts[r + 1]]`, and to 0 for all.
 
     `known_others` of `others` have ratings; the regularisation grows with the weights of all pairs of a row. They are looked
-    for from `guess` (rows, k) on, to a thousandth; a row without ratings is 0.
+    for from `found` (rows, k) on, to a thousandth, and put there; a row without ratings is 0.
     """
     dimension, counts = others.shape[1], np.diff(starts)
     gram = unobserved * others.T @ others
-    found = np.zeros((len(counts), dimension), np.float32)
+    found[counts == 0] = 0
     rows = np.flatnonzero(counts)
     for first in range(0, len(rows), _BLOCK):
         block = rows[first : first + _BLOCK]
@@ -170,8 +176,7 @@ def _solve(
             own.sum(axis=0, out=right[place])
         left += gram
         left[:, range(dimension), range(dimension)] += l2 * (counts[block] + unobserved * known_others)[:, None]
-        found[block] = _conjugate(left, right, guess[block])
-    return found
+        found[block] = _conjugate(left, right, found[block])
 
 
 def _conjugate(left: Floats, right: Floats, guess: Floats) -> Floats:
@@ -213,22 +218,26 @@ def _orthonormal(columns: Floats) -> Floats:
 
 
 def _squares(columns: Floats) -> NDArray[np.float64]:
-    """`columns.T @ columns`, blocks of 8,192 rows added up in double precision, shape (k, k)."""
+    """`columns.T @ columns`, blocks of rows added up in double precision, shape (k, k)."""
     total = np.zeros((columns.shape[1], columns.shape[1]))
-    for first in range(0, len(columns), 8192):
-        total += columns[first : first + 8192].T @ columns[first : first + 8192]
+    for first in range(0, len(columns), _ADDED):
+        total += columns[first : first + _ADDED].T @ columns[first : first + _ADDED]
     return total
 
 
-def _ratings(known: Known) -> Any:
-    """X of the ridge regression of all users, shape (users.rows, movies.rows)."""
-    return _matrix(known.user, known.movie, known.good, (known.users.rows, known.movies.rows))
+def _everybody(known: Known) -> Iterator[Any]:
+    """X of the ridge regression, (users, movies.rows), of some users after the other: all at once have a KiB each."""
+    for first in range(0, known.users.rows, _ADDED):
+        end = min(first + _ADDED, known.users.rows)
+        part = slice(known.starts[first], known.starts[end])
+        shape = end - first, known.movies.rows
+        yield _matrix(known.user[part] - first, known.movie[part], known.stars[part] >= known.good_from, shape)
 
 
 def _matrix(
     user: NDArray[np.integer], movie: NDArray[np.integer], good: NDArray[np.bool_], shape: tuple[int, int]
 ) -> Any:
-    """The same of some ratings (R,), sparse."""
+    """X of the ridge regression of some ratings (R,), sparse."""
     at = np.empty((len(user), 2), np.int64)
     at[:, 0], at[:, 1] = user, movie
     return tf.SparseTensor(at, np.where(good, 1, _SEEN).astype(np.float32), shape)

@@ -43,8 +43,8 @@ def of_users(readers: taste.Readers, facts: Known, users: np.ndarray) -> np.ndar
 def test_the_vectors_of_users_are_the_least_of_the_objective() -> None:
     facts, unobserved = facts_of(camps()), 0.1
     factors = taste.factors(facts, 4, L2, seed=1)
-    guess = np.zeros((facts.users.rows, 4), np.float32)
-    own = taste._solve(factors, facts.starts, facts.movie, L2, unobserved, len(factors), guess)  # as if all were good
+    own = np.zeros((facts.users.rows, 4), np.float32)
+    taste._solve(factors, facts.starts, facts.movie, L2, unobserved, len(factors), own)  # as if all were good
 
     def objective(user: int, vector: np.ndarray) -> float:
         rated = facts.movie[facts.starts[user] : facts.starts[user + 1]]
