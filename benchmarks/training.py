@@ -35,6 +35,7 @@ from recommender import models
 from recommender.config import recipe
 from recommender.facts import some_raters
 from recommender.known import known
+from recommender.sparse import strips
 from recommender.tensorflow import tf, tfrs
 from recommender.train import Epoch, train, vocabularies_of
 
@@ -141,7 +142,7 @@ def products(ratings: pa.Table) -> Callable[[], Any]:
     by_movie = sparse(facts.movie[raters], facts.user[raters], (movies, users))
     rated = sparse(row, facts.movie[at], (size, movies))
     of_movie, of_user = sparse(each, facts.movie[at], (len(at), movies)), sparse(each, row, (len(at), size))
-    wide = [d // 3 + (strip < d % 3) for strip in range(3)] * 3
+    wide = strips(d) * 3
     forward = [(by_movie, [k]), (rated, [k, k]), (rated, wide)]
     sides = [(m, [(normal(m.shape[1], w), normal(m.shape[0], w)) for w in widths]) for m, widths in forward]
     rows = [(of_movie, facts.movie[at], normal(movies, k), normal(len(at), k)) for _ in range(3)]

@@ -21,14 +21,14 @@ def unlikely(users: Any, movies: Any, share: Any, recent: Any, closed: Any, chos
     Logits are `users` (U, d) times `movies` (K, d), plus `share` (U,) of `recent` (U, K). The cells (user, movie) `closed`
     (n, 2) could not be chosen, `chosen` (m, 2) were; no cell is there twice. `recent` is taken as constant.
     """
-    logits = tf.matmul(users, movies, transpose_b=True) + share[:, None] * recent  # (U, K)
-    likely = tf.nn.softmax(logits + _only(closed, CLOSED, recent))
+    parts = [tf.matmul(users, movies, transpose_b=True), share[:, None] * recent, _only(closed, CLOSED, recent)]
+    likely = tf.nn.softmax(tf.add_n(parts))  # (U, K)
     told = tf.gather_nd(likely, chosen)  # (m,)
 
     def gradient(upstream: Any) -> Any:
         count = tf.math.unsorted_segment_sum(tf.fill(tf.shape(told), upstream), chosen[:, 0], tf.shape(users)[0])
         wrong = likely * count[:, None] - _only(chosen, upstream, recent)  # (U, K)
-        of_share = tf.einsum("uk,uk->u", wrong, recent)
+        of_share = tf.reduce_sum(wrong * recent, axis=1)
         return tf.matmul(wrong, movies), tf.matmul(wrong, users, transpose_a=True), of_share, None, None, None
 
     return -tf.reduce_sum(tf.math.log(tf.maximum(told, _LEAST))), gradient

@@ -159,6 +159,23 @@ def test_a_rating_is_predicted_without_itself_while_training() -> None:
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
+def test_some_users_choices_are_learned_out_of_order_where_that_is_asked_for() -> None:
+    facts = facts_of(two_camps())
+    model, users = fresh(facts), tf.range(1, 61)
+    at, row = (column.numpy() for column in model._ratings_of(users))
+    in_order, _, now = (column.numpy() for column in model._cut(users, at, row, tf.constant([1, 1])))
+    model.config = recipe("default", timely=0.5).model
+    past, fade, then = (column.numpy() for column in model._cut(users, at, row, tf.constant([1, 1])))
+    timely = then >= 0
+    np.testing.assert_array_equal(row, np.repeat(np.arange(60), 14))
+    assert 15 < timely.sum() < 45
+    np.testing.assert_array_equal(then[timely], now[timely])
+    np.testing.assert_array_equal(past[timely[row]], in_order[timely[row]])
+    assert (np.diff(in_order.reshape(60, 14)) <= 0).all()
+    assert (np.diff(past.reshape(60, 14)[~timely]) > 0).any()
+    assert (fade[~timely[row]] == 0).all()
+
+
 def test_choices_told_from_those_of_the_batch_are_learned_as_from_the_whole_catalogue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender import taste
+from recommender import left_out, taste
 from recommender.config import ModelConfig
 from recommender.facts import looked_up
 from recommender.known import Known, Names
 from recommender.softmax import CLOSED, unlikely
-from recommender.sparse import Cells, dots, gather, product
+from recommender.sparse import gather, product
 from recommender.tensorflow import tf, tfrs
 
 _COLD = 0.1
@@ -114,32 +114,21 @@ class Towers(tfrs.models.Model):
         facts, stars, count = self.facts, self.stars, tf.cast(tf.shape(at)[0], tf.float32)
         share = count / tf.cast(tf.shape(facts["movie"])[0], tf.float32)
         error = self.task(labels=tf.gather(facts["stars"], at), predictions=self._without_itself(users, at, row, seed))
-        prior = tf.add_n([tf.reduce_sum((weights / self._deviation(name)) ** 2) for name, weights in stars.items()])
-        return error / (2 * tf.exp(2 * self.noise)) + self.noise + share * prior / (2 * count)
+        prior = tf.add_n([tf.nn.l2_loss(weights / self._deviation(name)) for name, weights in stars.items()])
+        return error / (2 * tf.exp(2 * self.noise)) + self.noise + share * prior / count
 
     def _without_itself(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
-        """Predictions (R,) of the ratings `at`: what a rating adds to its user's p and to its movie's q is left out for it.
-
-        (p - own) . (q - rater) is worked out as four products, two of them the same for all ratings of a movie or a user.
-        """
-        facts, stars, k = self.facts, self.stars, self.config.stars_dimension
-        people, movie = tf.size(users, tf.int64), tf.cast(tf.gather(facts["movie"], at), tf.int64)
-        rated, liked, q = self._of_movies(stars["rated"]), self._of_movies(stars["surprise"]), self._movie_codes()
-        cells, surprise = Cells.of(row, movie, people, tf.shape(q)[0]), tf.gather(facts["surprise"], at)
-        history = product(cells.weighing(tf.ones_like(surprise)), rated) + product(cells.weighing(surprise), liked)
-        scale, (side, own) = tf.gather(facts["user_scale"], users), self._strangers(users)
-        p = tf.concat([side + own + history * scale[:, None], side], 0)  # (2 U, k + 1): by history, and as a stranger
-        cold = tf.cast(tf.random.stateless_uniform([tf.shape(at)[0]], seed) < _COLD, tf.int64)
-        who, rater = row + cold * people, gather(stars["raters"], tf.gather(facts["trained_users"], users))
-        pairs = Cells.of(who, movie, 2 * people, tf.shape(q)[0])
-        p_1, q_1 = (tf.concat([part[:, :k], tf.ones_like(part[:, :1])], 1) for part in (p, q))  # 1 for the bias
-        p_q = dots(tf.concat([p, p_1[:, k:]], 1), tf.concat([q_1, q[:, k:]], 1), pairs)
-        own_q, liked_q = (tf.gather(tf.reduce_sum(part * q_1, 1), movie) for part in (rated, liked))
-        p_rater = tf.gather(tf.reduce_sum(p_1 * tf.concat([rater, rater], 0), 1), who)
-        own_rater, liked_rater = (dots(rater[:, :k], part[:, :k], cells) for part in (rated, liked))
-        warm = tf.cast(1 - cold, tf.float32) * tf.gather(scale, row)
-        left_out = p_rater - warm * (own_rater + surprise * liked_rater)
-        return self.mean + p_q - warm * (own_q + surprise * liked_q) - tf.gather(facts["as_rater"], at) * left_out
+        """Predictions (R,) of the ratings `at`: what a rating adds to its user's p and to its movie's q is left out for it."""
+        facts, stars = self.facts, self.stars
+        cold = tf.random.stateless_uniform([tf.shape(at)[0]], seed) < _COLD
+        movie, surprise, as_rater = (tf.gather(facts[name], at) for name in ("movie", "surprise", "as_rater"))
+        (side, own), rater = self._strangers(users), gather(stars["raters"], tf.gather(facts["trained_users"], users))
+        return left_out.predicted(
+            self.mean,
+            left_out.Ratings(row, tf.cast(movie, tf.int64), surprise, as_rater, cold),
+            left_out.Users(side + own, side, rater, tf.gather(facts["user_scale"], users)),
+            left_out.Movies(self._movie_codes(), self._of_movies(stars["rated"]), self._of_movies(stars["surprise"])),
+        )
 
     def _choice_loss(self, users: Any, at: Any, row: Any, seed: Any) -> Any:
         """The past of each user is cut off at random; what the user liked after the cut is to be told from all the rest."""
@@ -154,14 +143,15 @@ class Towers(tfrs.models.Model):
             movies, trend = gather(movies, among), tf.gather(trend, among, axis=1)
             nowhere = tf.fill(tf.shape(facts["open"]), -1)
             place = tf.gather(tf.tensor_scatter_nd_update(nowhere, among[:, None], tf.range(tf.size(among))), movie)
-        movies = tf.concat([movies[:, :-1], movies[:, -1:] + own[:, None]], 1)  # (K, d + 1)
+        codes, bias = tf.split(movies, [-1, 1], axis=1)
+        movies = tf.concat([codes, bias + own[:, None]], 1)  # (K, d + 1)
         share = choice["trend"] * tf.cast(now >= 0, tf.float32)
         cell = tf.stack([tf.cast(row, tf.int32), place], axis=1)  # (R, 2)
         closed, chosen = tf.boolean_mask(cell, (past > 0) & (place >= 0)), tf.boolean_mask(cell, target > 0)
         recent = tf.gather(trend, tf.maximum(now, 0))  # (U, K)
         loss = unlikely(vectors, movies, share, recent, closed, chosen) / tf.maximum(tf.reduce_sum(target), 1.0)
-        penalties = [tf.reduce_sum(weight**2) for name, weight in choice.items() if name != "trend"]
-        return loss + self.config.l2 / 2 * tf.add_n(penalties)
+        penalties = [tf.nn.l2_loss(weight) for name, weight in choice.items() if name != "trend"]
+        return loss + self.config.l2 * tf.add_n(penalties)
 
     def _cut(self, users: Any, at: Any, row: Any, seed: Any) -> tuple[Any, Any, Any]:
         """Which ratings (R,) are past to their user, how new they are there, and the present (U,), -1 for out of order."""
@@ -173,14 +163,15 @@ class Towers(tfrs.models.Model):
         n = tf.gather(facts["starts"], users + 1) - first
         cut = tf.cast(tf.floor((0.05 + 0.9 * chance[0]) * tf.cast(n, tf.float32)), tf.int64)
         age = tf.gather(first + cut, row) - 1 - at
-        drawn = tf.random.stateless_uniform([tf.size(at)], seed + tf.constant([0, 4]))
-        kept = drawn < tf.gather(0.3 + 0.5 * chance[1], row)
-        timely = chance[2] < self.config.timely
-        ordered = tf.gather(timely, row)
-        past = tf.cast(tf.where(ordered, age >= 0, kept), tf.float32)
-        fade = tf.where(ordered & (age >= 0), _fade(age), 0.0)
         now = tf.gather(facts["period"], tf.minimum(first + cut, tf.size(facts["period"], tf.int64) - 1))
-        return past, fade, tf.where(timely, now, -1)
+        past, fade = age >= 0, tf.where(age >= 0, _fade(age), 0.0)
+        if self.config.timely < 1:
+            drawn = tf.random.stateless_uniform([tf.size(at)], seed + tf.constant([0, 4]))
+            timely = chance[2] < self.config.timely
+            ordered = tf.gather(timely, row)
+            past = tf.where(ordered, past, drawn < tf.gather(0.3 + 0.5 * chance[1], row))
+            fade, now = tf.where(ordered, fade, 0.0), tf.where(timely, now, -1)
+        return tf.cast(past, tf.float32), fade, now
 
     def _alternatives(self, chosen: Any) -> tuple[Any, Any]:
         """The movies (K,) that choices are told from, None for all, and the terms of their logits that are known."""
@@ -239,8 +230,11 @@ class Towers(tfrs.models.Model):
         return gather(weights, self.facts["trained_movies"])
 
     def _ratings_of(self, users: Any) -> tuple[Any, Any]:
+        """Places of all ratings of the `users`, and which of the users each is of; by user."""
         at = tf.ragged.range(tf.gather(self.facts["starts"], users), tf.gather(self.facts["starts"], users + 1))
-        return at.flat_values, at.value_rowids()
+        ends = at.row_splits[1:]
+        ended = tf.math.unsorted_segment_sum(tf.ones_like(ends), ends, tf.size(at.flat_values) + 1)
+        return at.flat_values, tf.cumsum(ended)[:-1]  # a third of the time of `value_rowids`
 
     def _sums(self, size: Any, at: Any, row: Any, parts: list[tuple[Any, Any]]) -> list[Any]:
         """For each part, weights (R,) and vectors by trained movie, sums over the ratings `at` of each row, (size, k).
