@@ -141,7 +141,8 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     names = ", ".join(f'"{name}"' for name in columns)
     if table == "runs":
         return _INSERT_RUNS.format(names=names)
-    without = " ANTI JOIN gone USING (user_id)" if table in _PER_USER else ""
+    # By several threads a join keeps no order, which rows that stand one after the other must have.
+    without = " ANTI JOIN gone USING (user_id) ORDER BY rowid" if table in _PER_USER else ""
     return f'INSERT INTO "{table}" BY NAME SELECT {names} FROM old.main."{table}"{without}'
 
 
