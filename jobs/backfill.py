@@ -5,7 +5,7 @@ import logging
 from datetime import date, timedelta
 from typing import Any, Literal
 
-from jobs import exits, state
+from jobs import exits, publish, state
 from jobs import run as journals
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
@@ -45,13 +45,17 @@ def backfill(
 
 
 def wanted(settings: Settings, first: date, last: date, only: Only) -> list[date]:
-    """The dates to run: those that were never published or were rolled back, those whose newest run failed, or all."""
+    """The dates to run: those that were never published, those whose newest run failed, or all.
+
+    One whose lists were rolled back is not missing: it is made anew with a reason.
+    """
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     if only == "all":
         return days
-    records = journals.records(settings.journal, settings.lock)
+    records, back = journals.records(settings.journal, settings.lock), publish.days_taken_back(settings)
     if only == "failed":
         newest = {record["as_of_date"]: record["status"] for record in records}
-        return [day for day in days if newest.get(str(day)) in ("failed", "crashed", "refused", "cancelled")]
-    done = {record["as_of_date"] for record in records if record["status"] == "published"}
+        bad = {day for day, status in newest.items() if status in ("failed", "crashed", "refused", "cancelled")}
+        return [day for day in days if str(day) in bad - back]
+    done = back | {record["as_of_date"] for record in records if record["status"] == "published"}
     return [day for day in days if str(day) not in done]

@@ -13,7 +13,10 @@ MEANINGS: dict[int, tuple[str, str]] = {
     BUG: ("unexpected: a bug", "no"),
     USAGE: ("usage or configuration", "no"),
     INPUT: ("the input was rejected", "after mending the data"),
-    GATE: ("the gate refused the model or the lists, or training diverged; nothing changed", "no"),
+    GATE: (
+        "the gate refused the model or the lists, the date was rolled back, or training diverged; nothing changed",
+        "no",
+    ),
     BUSY: ("another run holds the lock", "yes"),
     RESOURCES: ("disk, memory, permission, I/O, object store", "yes, a few times"),
     INTEGRITY: (
@@ -56,6 +59,7 @@ CODES: dict[type[Exception], int] = {
     recommender.TrainingDiverged: GATE,
     recommender.GateRefused: GATE,
     recommender.ListsRefused: GATE,
+    recommender.RolledBack: GATE,
     recommender.InvalidModel: INTEGRITY,
     recommender.NonFiniteScores: INTEGRITY,
     recommender.OutOfMemory: RESOURCES,

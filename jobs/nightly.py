@@ -140,6 +140,8 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
             if options.until == "prune":
                 prune.prune(settings)  # the run that published may have been killed before it did
             return journal.record
+        if options.until != "train" and options.force is None:
+            publish.demand_wanted(settings, as_of)
         if visible:
             publish.demand_place(settings, as_of, night.ratings.schema)
         anew = not visible or options.strict or options.force is not None
@@ -265,7 +267,9 @@ def _shown_key(settings: Settings, as_of: date) -> str | None:
 
 def _left_to_do(settings: Settings, as_of: date, key: str, options: Options) -> str:
     """What a run with these options would do: nothing, publish (what is staged already) or score."""
-    if options.force is None and _shown_key(settings, as_of) == key:
+    if options.force is None and (
+        _shown_key(settings, as_of) == key or str(as_of) in publish.days_taken_back(settings)
+    ):
         return "nothing"
     made = any(one.as_of == as_of and one.record.get("input_digest") == key for one in publish.staged(settings))
     return "publish" if made and not (options.strict or options.force) else "score"
@@ -296,5 +300,7 @@ def _model(night: Night, settings: Settings, run: Run, journal: Journal, options
         from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
 
         model = train.find_or_train(night, settings, run, journal, options.force, options.progress)
-        return model if options.until == "train" else train.choose(model, settings, strict=options.strict)
+        return (
+            model if options.until == "train" else train.choose(model, settings, options.force, strict=options.strict)
+        )
     return registry.find(settings, options.model)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from jobs import run as journals
 from jobs.run import Journal
 from jobs.settings import Settings
+from recommender.errors import RolledBack
 from storage import atomic, mending, models, runs, warehouse
 from storage.errors import CorruptState, InvalidInput, NoRatings, NotFound
 from storage.runs import RunPartition
@@ -65,6 +66,12 @@ def demand_place(settings: Settings, as_of: date, ratings: pa.Schema) -> None:
         found = f"its ids are {kinds[0]}; those of {later[-1].as_of} are {kinds[1]}"
         hint = "one state folder holds one kind of ids: name another, or run the newest date again with these ratings first"
         raise InvalidInput(f"{as_of} would not be published: {found}", hint=hint)
+
+
+def demand_wanted(settings: Settings, as_of: date) -> None:
+    """Raise `RolledBack` for a date whose newest lists were taken back: it gets others where somebody says so."""
+    if str(as_of) in days_taken_back(settings):
+        raise RolledBack(str(as_of))
 
 
 def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
@@ -151,6 +158,29 @@ def taken_back(settings: Settings) -> set[str]:
     """The runs that were rolled back."""
     history = journals.records(settings.journal, settings.lock)
     return {str(record["run_id"]) for record in history if record["status"] == "rolled_back"}
+
+
+def days_taken_back(settings: Settings) -> set[str]:
+    """The dates whose newest lists were rolled back."""
+    newest = {str(one.as_of): one.run_id for one in staged(settings)}
+    taken = _made_lists(settings, "rolled_back")
+    return {record["as_of_date"] for record in taken if record["run_id"] > newest.get(record["as_of_date"], "")}
+
+
+def models_taken_back(settings: Settings) -> set[str]:
+    """The models that no published lists were made with but such as were rolled back."""
+    bad, good = (
+        {str(record.get("model_version")) for record in _made_lists(settings, status)}
+        for status in ("rolled_back", "published")
+    )
+    return bad - good
+
+
+def _made_lists(settings: Settings, status: str) -> list[dict[str, Any]]:
+    """The runs of a status that scored: others have published what these left."""
+    history = journals.records(settings.journal, settings.lock)
+    scored = [record for record in history if any(step["step"] == "score" for step in record.get("steps") or [])]
+    return [record for record in scored if record["status"] == status]
 
 
 def releasable(settings: Settings, run_id: str = "") -> RunPartition:

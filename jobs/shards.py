@@ -53,4 +53,4 @@ def _model(night: Night, settings: Settings, as_of: date, options: Options) -> M
     if model is None:
         hint = f"recjob train --date {as_of} makes it, once for all shards; --model champion takes the one in use"
         raise NotFound("no model has been trained for these ratings, and a shard trains none", hint=hint)
-    return train.choose(model, settings, strict=options.strict)
+    return train.choose(model, settings, options.force, strict=options.strict)

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import publish, signals
 from jobs import run as journals
-from jobs import signals
 from jobs.inputs import Night
 from jobs.judge import Judged, Rival, judge
 from jobs.progress import QUIET, Progress
@@ -43,8 +43,8 @@ def find_or_train(
 ) -> Model:
     """The model for these ratings and this recipe: found in the registry, or trained, judged and registered.
 
-    An accepted model becomes the champion unless that one is pinned or of a later date than this run, and so does a refused
-    one with `force`, the reason to use it all the same. Raises `TrainingDiverged`.
+    An accepted model becomes the champion unless that one is pinned or of a later date than this run, or its lists were rolled
+    back, and so does any with `force`, the reason to use it all the same. Raises `TrainingDiverged`.
     """
     recipe, key = settings.recipe, key_of(night, settings)
     with journal.step("train") as step:
@@ -56,7 +56,8 @@ def find_or_train(
             logger.info("model.found", extra={"version": model.version})
         if force is not None and model.manifest["status"] == "refused":
             model = _overrule(model, settings, force)
-        _crown(model, settings, run)
+        if force is not None or model.version not in publish.models_taken_back(settings):
+            _crown(model, settings, run)
     journal.note(
         model_version=model.version,
         metrics=model.manifest["metrics"],
@@ -82,17 +83,24 @@ def key_of(night: Night, settings: Settings) -> str:
     return digest.of_values(night.training_digest, settings.recipe.as_json(), settings.gate.of_model)
 
 
-def choose(model: Model, settings: Settings, *, strict: bool) -> Model:
-    """The model to score with: this one, or the champion if the gate refused it.
+def choose(model: Model, settings: Settings, force: str | None = None, *, strict: bool) -> Model:
+    """The model to score with: this one, or the champion if the gate refused it, or its lists were rolled back.
 
-    Raises `GateRefused` where it was refused and there is no champion, or `strict` wants no substitute.
+    Raises `GateRefused` where that is so and there is no champion, or `strict` wants no substitute.
     """
-    if model.manifest["status"] != "refused":
-        return model
-    champion = models.champion(settings.models)
+    champion, refused = models.champion(settings.models), model.manifest["status"] == "refused"
+    if not refused:
+        chosen = force is not None or (champion is not None and champion.version == model.version)
+        if chosen or model.version not in publish.models_taken_back(settings):
+            return model
     if champion is None or strict:
-        raise GateRefused("; ".join(c["message"] for c in model.manifest["checks"] if c["verdict"] == "fail"))
-    logger.warning("gate.refused", extra={"version": model.version, "used_instead": champion.version})
+        failed = [check["message"] for check in model.manifest["checks"] if check["verdict"] == "fail"]
+        raise GateRefused("; ".join(failed) if refused else f"the lists of {model.version} were rolled back")
+    told = {"version": model.version, "used_instead": champion.version}
+    if refused:
+        logger.warning("gate.refused", extra=told)
+    else:
+        logger.warning("model.taken_back", extra=told)
     return champion
 
 

@@ -5,7 +5,8 @@ RecommenderError
 ├── NothingToRecommend   no movie may be recommended to anybody
 ├── TrainingDiverged     the loss or a weight became infinite or not a number
 ├── GateRefused          the model is not good enough to be used
-│   └── ListsRefused       the lists are not plausible enough to be published
+│   ├── ListsRefused       the lists are not plausible enough to be published
+│   └── RolledBack         lists of this date were taken back by hand
 ├── InvalidModel         stored weights do not fit the model they claim to be
 ├── NonFiniteScores      a score is infinite or not a number: nothing of this run can be used
 ├── OutOfMemory          scoring does not fit, however small the blocks
@@ -69,6 +70,19 @@ class ListsRefused(GateRefused):
             self,
             f"the lists were refused: {reason}",
             hint="nothing was published; if it is meant to be so, --force --reason TEXT publishes it, and is recorded",
+        )
+
+
+class RolledBack(GateRefused):
+    """The newest lists of a date were taken back by hand."""
+
+    kind = "E_ROLLED_BACK"
+
+    def __init__(self, day: str) -> None:
+        RecommenderError.__init__(
+            self,
+            f"the lists of {day} were rolled back, and a night does not publish the date again by itself",
+            hint="--force --reason TEXT makes it anew; recjob publish RUN shows lists that are staged",
         )
 
 
