@@ -165,7 +165,7 @@ DOCUMENTS: dict[str, dict[Any, Any]] = {
     **dict.fromkeys(("models promote", "models pin", "models unpin"), CROWNED),
     "recommend": LIST,
     "explain": {
-        **{"user_id": ID, "as_of_date": str, "run_id": str, "model_version": str, "n_ratings": int},
+        **{"user_id": ID, "as_of_date": str, "run_id": str, "model_version": str, "segment": str, "n_ratings": int},
         "movies": [EXPLAINED],
     },
     "export": {"path": str, "format": str, "as_of_date": str, "rows?": int, "lines?": int},

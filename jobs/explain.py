@@ -18,7 +18,8 @@ from jobs.settings import Settings
 from recommender import history, score, similar, spread
 from recommender.candidates import Candidates
 from recommender.ready import Ready
-from recommender.rules import SOURCES, Arrangement, Places
+from recommender.rules import BY_SCORE, SOURCES, Arrangement, Places
+from recommender.vocabulary import UNKNOWN
 from storage import models, runs
 from storage.errors import NotFound, nothing_published
 from storage.models import Model
@@ -35,7 +36,8 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
 
     `why` is listed (with its `source` and `reason`), rank (it is a candidate, but `rank` is too far back), rated, rule (the
     setting `rule` keeps it out) or no_candidate. `parts` say how far each part of the score lies above its mean over all
-    candidates; `near` are the rated movies that the model has nearest to it. Raises `NotFound` for a user without a rating, and
+    candidates; `near` are the rated movies that the model has nearest to it. Where the model cannot score the user, the list is
+    by popularity, and there are neither. Raises `NotFound` for somebody who is in neither the ratings nor the users table, and
     for a movie that nobody has rated and that is in no movies table.
     """
     day, record = _newest(settings)
@@ -46,9 +48,10 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
             "explain.other_ratings", extra={"then": record["n_ratings"], "now": night.ratings.num_rows, "why": why}
         )
     person = _id(night.ratings["user_id"], user)
+    if person is None and night.users is not None:
+        person = _id(night.users["user_id"], user)
     if person is None:
-        hint = f"{query.NOBODY} have none; recjob recommend shows the list of somebody without"
-        raise NotFound(f"there is no rating by user {user!r} up to {day}", hint=hint)
+        raise NotFound(f"there is no user {user!r} up to {day}", hint=f"{query.NOBODY} are not there")
     wanted = None if movie is None else _id(night.catalogue["movie_id"], movie)
     if movie is not None and wanted is None:
         raise NotFound(f"there is no movie {movie!r} in the input", hint="ids are written as the source writes them")
@@ -60,6 +63,7 @@ def explain(settings: Settings, user: str, movie: str | None = None, limit: int 
         "as_of_date": str(day),
         "run_id": record["run_id"],
         "model_version": version.version,
+        "segment": "cold" if case.cold else "warm",
         "n_ratings": case.theirs.num_rows,
         "movies": [case.told(int(place)) if place >= 0 else case.closed(wanted) for place in places],
     }
@@ -107,7 +111,11 @@ class _Case:
         ruled, include_seen = self.night.rules, self.settings.score.include_seen
         self.theirs = self.night.ratings.filter(pc.equal(self.night.ratings["user_id"], self.person))
         self.allowed: Candidates = rules.candidates_of(self.night, self.settings)
-        seen = history.of(self.theirs, None, self.allowed, include_seen=include_seen, excluded=ruled.excluded)
+        self.user = pa.array([self.person.as_py()], self.person.type)
+        alone = pa.table({"user_id": self.user})
+        seen = history.of(self.theirs, alone, self.allowed, include_seen=include_seen, excluded=ruled.excluded)
+        row = self.ready.users.encode(self.user)
+        self.scored, self.cold = bool(self.ready.scores(row)[0]), bool(self.ready.cold(row)[0])
         self.scores, self.parts = self._scored()
         listable = self.scores.copy()
         listable[self.allowed.own :] = listable[seen.rated.positions] = -np.inf
@@ -145,8 +153,13 @@ class _Case:
         return arrangement.of(np.zeros(1, np.int64), highest, at)
 
     def _scored(self) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """Scores of the candidates, (M,), and what each part adds to them beyond its mean."""
-        model, user = self.ready.model, pa.array([self.person.as_py()], self.person.type)
+        """Scores of the candidates, (M,), and what each part adds to them beyond its mean.
+
+        Where the model cannot score the user it is popularity alone, as in `recommender/score.py`.
+        """
+        if not self.scored:
+            return np.log1p(self.allowed.n_ratings).astype(np.float32), {}
+        model, user = self.ready.model, self.user
         scorer = self.ready.scorer(self._keys())
         scores, bias = scorer(user)[0], self.night.rules.bias(self.allowed)
         parts = {} if bias is None else {"damping": bias - bias.mean()}
@@ -174,8 +187,6 @@ class _Case:
         """What there is to say of a candidate."""
         movie = self.allowed.ids[place]
         mine = self.theirs.filter(pc.equal(self.theirs["movie_id"], movie))
-        pair = pa.table({"user_id": [self.person.as_py()], self.ready.movie_key: [self._keys()[place].as_py()]})
-        pair = pair.cast(pa.schema([("user_id", self.person.type), (self.ready.movie_key, self._keys().type)]))
         score = self.scores[place] if np.isfinite(self.scores[place]) else self.allowed.mean_rating[place]
         return {
             **self._named(movie),
@@ -183,10 +194,17 @@ class _Case:
             "of": len(self.order),
             "score": float(score),
             "parts": {name: float(part[place]) for name, part in self.parts.items()},
-            "predicted_rating": float(self.ready.predict(pair)[0]),
+            "predicted_rating": self._stars(place),
             "rating": mine["rating"][0].as_py() if mine.num_rows else None,
-            "near": self._near(place),
+            "near": self._near(place) if self.scored else [],
         }
+
+    def _stars(self, place: int) -> float:
+        """Predicted stars of a candidate: its mean where the model does not know the user, or the movie."""
+        key = self._keys()[place : place + 1]
+        if self.scored and self.ready.movies.encode(key)[0] != UNKNOWN:
+            return float(self.ready.predict(pa.table({"user_id": self.user, self.ready.movie_key: key}))[0])
+        return float(np.clip(self.allowed.mean_rating[place], *self.ready.rating_scale))
 
     def _why(self, place: int, movie: pa.Scalar, rated: bool) -> dict[str, Any]:
         """Why a candidate is listed, or not."""
@@ -200,7 +218,7 @@ class _Case:
         if rank > len(self.listed):
             return {"why": "rank", "rank": rank}
         by, back = self.found.by[0][rank - 1], self.found.back[0][rank - 1]
-        source = SOURCES[by]
+        source = "cold_user" if by == BY_SCORE and self.cold else SOURCES[by]
         return {"why": "listed", "rank": rank, "source": source, "reason": "genre_cap" if back else None}
 
     def closed(self, movie: pa.Scalar) -> dict[str, Any]:

@@ -84,6 +84,8 @@ def recommendations(document: dict[str, Any]) -> str:
 def explanation(document: dict[str, Any]) -> str:
     """Why movies are listed to a user, or one is not."""
     head = f"user {document['user_id']}, {document['n_ratings']} ratings, as of {document['as_of_date']}"
+    if document["segment"] == "cold":
+        head += "\nthe model has nothing to go by: what is popular is listed"
     rows = []
     for movie in document["movies"]:
         if movie["why"] in ("no_candidate", "rule"):
