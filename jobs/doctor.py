@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs import engine, inputs, kept, query, schedule
+from jobs import engine, inputs, kept, publish, query, schedule
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
@@ -93,7 +93,7 @@ def _published(settings: Settings) -> Iterator[Finding]:
     if now is None:
         yield Finding("published", "warn", "nothing is published yet", FIRST)
         return
-    warehouse.check(now)
+    publish.demand_whole(settings)
     told = query.status(settings)
     yield Finding("published", "good", f"lists of {told['as_of_date']}, {told['hours_old'] or 0:.0f} h old, whole")
     for log in (*settings.published.glob("*.wal"), *settings.state_dir.glob("*.wal")):
@@ -114,6 +114,8 @@ def _staged(settings: Settings) -> Iterator[Finding]:
     for partition in partitions:
         runs.verify(partition)
     yield Finding("staged lists", "good", f"{len(partitions)} dates, whole")
+    for folder in runs.unrecorded(settings.runs):
+        yield Finding("staged lists", "bad", f"{folder}/run.json is missing", runs.again(runs.day_of(folder)))
     for day, count in sorted(Counter(shards.every(settings.runs).values()).items()):
         yield Finding(
             "shards", "good", f"{count} of {day} wait for the others, or for recjob score --date {day} --shards"

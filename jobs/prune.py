@@ -1,8 +1,7 @@
 """Remove what the settings no longer keep: dates, published files, models, reports. Readers keep what they hold."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from datetime import date
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jobs import publish, state
@@ -22,7 +21,8 @@ def prune(settings: Settings) -> list[str]:
     removed = [path.name for path in old]
     staged = publish.staged(settings)[-kept.retention_dates :]
     removed += _shards(settings, staged)
-    removed += runs.prune(settings.runs, keep=[*staged, *_published(settings, {one.as_of for one in staged})])
+    shown = _shown(settings, {str(one.as_of) for one in staged})
+    removed += runs.prune(settings.runs, keep={one.run_id for one in staged} | shown)
     for path in sorted(settings.runs.glob("*.aside-*"))[:-1]:
         atomic.remove(path)
         removed.append(path.name)
@@ -46,22 +46,21 @@ def _shards(settings: Settings, staged: Sequence[RunPartition]) -> list[str]:
     return removed
 
 
-def _published(settings: Settings, days: Collection[date]) -> Iterator[RunPartition]:
-    """What files that are kept show of these days, though it was scored anew since: after a rollback `explain` asks for it.
+def _shown(settings: Settings, days: Collection[str]) -> set[str]:
+    """The runs that files which are kept show of these days, though it was scored anew since: after a rollback `explain` asks.
 
-    Of any day, where they are views over it.
+    Of any day, where they are views over what is staged: then readers need it, whatever became of its `run.json`.
     """
-    shown: set[str] = set()
-    needed: set[str] = set()
+    found: set[str] = set()
     for path in warehouse.versions(settings.published):
         try:
-            shown |= {run["run_id"] for run in publish.shown_by(path).values()}
-            needed |= {file.run_id for file in warehouse.shows(path)}
+            if files := warehouse.shows(path):
+                found |= {file.run_id for file in files}
+            else:
+                found |= {run["run_id"] for day, run in publish.shown_by(path).items() if day in days}
         except CorruptState as error:
-            logger.warning("published.damaged", extra={"why": str(error)})
-    for one in runs.every(settings.runs):
-        if one.run_id in needed or (one.run_id in shown and one.as_of in days):
-            yield one
+            logger.warning("published.damaged", extra={"why": f"what it shows may be pruned: {error}"})
+    return found
 
 
 def by_hand(settings: Settings, wait: float = 0.0) -> dict[str, Any]:

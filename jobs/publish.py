@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -107,8 +108,20 @@ def _champion_of(settings: Settings, shown: Mapping[str, Mapping[str, Any]]) -> 
     return str(newest)
 
 
+def demand_whole(settings: Settings) -> None:
+    """Read what readers see whole; raises `CorruptState`, also where they are shown lists whose `run.json` is lost."""
+    warehouse.check(settings.database)
+    shown = {file.run_id for file in warehouse.shows(settings.database)}
+    for folder in runs.unrecorded(settings.runs):
+        if runs.run_of(folder) in shown:
+            what = f"readers are shown {folder}, whose run.json is missing or cannot be read"
+            hint = f"{runs.again(runs.day_of(folder))} writes it anew, as the next night does; remove nothing"
+            raise CorruptState(what, hint=hint)
+
+
 def mend(settings: Settings) -> bool:
     """Put aside what readers cannot use; whether the current file is to be built anew although its inputs are the same."""
+    _restore_records(settings)
     for log in mending.put_aside_logs(settings.published, settings.database):
         logger.warning("published.stray_log", extra={"put_aside": str(log)})
     now = warehouse.current(settings.database)
@@ -118,12 +131,11 @@ def mend(settings: Settings) -> bool:
         warehouse.check(now)
     except CorruptState as error:
         lost = runs.put_aside_damaged(settings.runs)
-        for one in lost:
+        for folder in lost:
             why = {"error_kind": error.kind, "error_message": "its lists were damaged, and put aside"}
-            journals.amend(settings.journal, one.run_id, status="failed", **why)
-            logger.warning(
-                "lists.damaged", extra={"as_of": str(one.as_of), "why": f"put aside: {runs.again(str(one.as_of))}"}
-            )
+            journals.amend(settings.journal, runs.run_of(folder), status="failed", **why)
+            day = runs.day_of(folder)
+            logger.warning("lists.damaged", extra={"as_of": day, "why": f"{folder} was put aside: {runs.again(day)}"})
         shown = mending.put_aside_damaged(settings.published, settings.database)
         if lost and shown is None and staged(settings):
             shown = _rest(settings, warehouse.run_id_of(now))
@@ -138,6 +150,14 @@ def mend(settings: Settings) -> bool:
         )
         return True
     return False
+
+
+def _restore_records(settings: Settings) -> None:
+    manifests = {model.version: model.manifest for model in models.versions(settings.models)}
+    with suppress(CorruptState):  # of the published file, which is looked at next
+        for folder in mending.restore_records(settings.runs, settings.database, manifests):
+            why = f"{folder}/run.json was missing or damaged: it was written anew from what is published"
+            logger.warning("lists.restored", extra={"as_of": runs.day_of(folder), "why": why})
 
 
 def _rest(settings: Settings, run_id: str) -> Path:

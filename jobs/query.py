@@ -86,7 +86,7 @@ def _looked_at(settings: Settings) -> tuple[dict[str, dict[str, Any]], CorruptSt
     try:
         shown = publish.visible(settings)
         if shown:
-            warehouse.check(settings.database)
+            publish.demand_whole(settings)
     except CorruptState as error:
         return {}, error
     return shown, None

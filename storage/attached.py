@@ -4,9 +4,9 @@ The table `attached_files` says which; it is empty where the lists are in the pu
 folder where it was when they were made, or where a client says that it is: `SET VARIABLE recjob_state = '/mnt/state'`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -27,6 +27,13 @@ CREATE TEMP VIEW recommendations AS
 SELECT as_of AS as_of_date, * EXCLUDE (as_of, run), run AS run_id, file_row_number + CASE as_of {starts} END AS rowid
 FROM (SELECT *, file_row_number FROM {scan})
 """
+_RECORDED = (
+    *("run_id", "as_of_date", '"trigger"', "started_at", "model_version", "n_users", "n_movies", "n_ratings", "top_n"),
+    *("input_digest", "config_digest", "output_digest", "seed", "recjob_version", "device"),
+)
+"""Columns of `runs` that are in a run.json."""
+_PARTS = {"run_inputs": "inputs", "rejected_rows": "rejected", "checks": "checks", "metrics": "metrics"}
+"""The tables of what is in lists there."""
 _OURS = "FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL"
 
 
@@ -144,6 +151,32 @@ def broken(shown: Sequence[File], *, thorough: bool = False) -> Iterator[File]:
         whole = file.path.is_file() and file.path.stat().st_size == file.bytes
         if not whole or (thorough and digest.of_file(file.path) != file.sha256):
             yield file
+
+
+def record_of(
+    connection: duckdb.DuckDBPyConnection, folder: Path, own: Sequence[File], manifests: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What `run.json` in `folder` said, of lists whose files are `own`; raises `InvalidInput` where the movies are damaged."""
+
+    def rows(query: str, value: str) -> list[dict[str, Any]]:
+        cursor = connection.execute(query, [value])
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    run_id = runs.run_of(folder)
+    (record,) = rows(f"SELECT {', '.join(_RECORDED)} FROM runs WHERE run_id = ?", run_id)
+    for table, name in _PARTS.items():
+        left_out = "run_id, model_version" if table == "metrics" else "run_id"
+        record[name] = rows(f"SELECT * EXCLUDE ({left_out}) FROM {table} WHERE run_id = ?", run_id)
+    version = record["model_version"]
+    (published,) = rows("SELECT * EXCLUDE alias FROM models WHERE model_version = ?", version)
+    record["model"] = manifests.get(version) or published | {"version": version, "lineage": {"run_id": ""}}
+    movies = folder / "movies.parquet"
+    parquet.read(movies)
+    record["files"] = {file.path.name: file.sha256 for file in own} | {movies.name: digest.of_file(movies)}
+    counted = [file for file in own if file.table in ("recommendations", "user_status")]
+    record["rows"] = {file.table: parquet.open_file(file.path).metadata.num_rows for file in counted}
+    return record
 
 
 def quoted(text: str | Path) -> str:

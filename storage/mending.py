@@ -1,11 +1,15 @@
-"""Published files that readers cannot use: found, put aside, and an earlier whole one shown instead."""
+"""Published files that readers cannot use: found, put aside, and an earlier whole one shown instead.
 
-from collections.abc import Collection, Sequence
+And records of staged lists that were lost, written anew from a published file that shows them.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from storage import atomic, warehouse
-from storage.errors import CorruptState, NotFound, nothing_published
+from storage import atomic, attached, runs, warehouse
+from storage.errors import CorruptState, InvalidInput, NotFound, nothing_published
 
 
 def put_aside_damaged(root: Path, link: Path) -> Path | None:
@@ -29,6 +33,26 @@ def put_aside_logs(root: Path, link: Path) -> list[Path]:
     """Put aside write-ahead logs beside published files and the link: DuckDB would play them into any file of that name."""
     logs = [*link.parent.glob(f"{link.name}.wal"), *root.glob("recommendations-*.wal")]
     return [atomic.put_aside(log, root) for log in logs]
+
+
+def restore_records(root: Path, link: Path, manifests: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+    """Write `run.json` anew where it was lost, of lists that the current file shows and that are whole; returns where.
+
+    What it said is in the published file as well, but for the whole manifest of the model: that is one of `manifests`, by
+    version, if it is kept. Raises `CorruptState` where the current file is damaged.
+    """
+    lost, made = runs.unrecorded(root), []
+    if not lost or warehouse.current(link) is None:
+        return []
+    with warehouse.reader(link, asked=()) as connection:
+        shown = attached.files(connection)
+        for folder in lost:
+            own = [file for file in shown if file.path.parts[-3:-1] == folder.parts[-2:]]
+            if own and not any(attached.broken(own, thorough=True)):
+                with suppress(InvalidInput):  # its movies, which are not shown, are damaged: it stays lost
+                    atomic.write_json(folder / "run.json", attached.record_of(connection, folder, own, manifests))
+                    made.append(folder)
+    return made
 
 
 def edited(link: Path) -> bool:

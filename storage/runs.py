@@ -6,7 +6,7 @@ and `run.json`. A table that was rewritten without somebody is `<table>-<hex>.pa
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -143,6 +143,11 @@ def day_of(folder: Path) -> str:
     return folder.parent.name.removeprefix("as_of=")
 
 
+def run_of(folder: Path) -> str:
+    """The run of a partition, by the name of its folder."""
+    return folder.name.removeprefix("run=")
+
+
 def again(day: str) -> str:
     """The command that makes the lists of a date again, whatever the journal says of it."""
     return f"recjob backfill --from {day} --to {day} --only all"
@@ -161,27 +166,38 @@ def verify(partition: RunPartition) -> None:
             raise damaged(partition.folder, f"{path} is missing or was changed since it was staged")
 
 
-def put_aside_damaged(root: Path) -> list[RunPartition]:
-    """Put aside the partitions that were damaged, so that their dates are scored again; returns them."""
+def unrecorded(root: Path) -> list[Path]:
+    """The folders of partitions whose `run.json` is missing or cannot be read."""
     found = []
+    for folder in sorted(root.glob("as_of=*/run=*")):
+        try:
+            _partition(folder)
+        except CorruptState:
+            found.append(folder)
+    return found
+
+
+def put_aside_damaged(root: Path) -> list[Path]:
+    """Put aside the partitions that were damaged, so that their dates are scored again; returns where they were."""
+    found = unrecorded(root)
+    for folder in found:
+        atomic.put_aside(folder, root)
     for partition in every(root):
         try:
             verify(partition)
         except CorruptState:
             atomic.put_aside(partition.folder, root)
-            found.append(partition)
+            found.append(partition.folder)
     return found
 
 
-def prune(root: Path, keep: Iterable[RunPartition]) -> list[str]:
-    """Remove all partitions but those in `keep`; returns the runs removed."""
-    kept = {partition.run_id for partition in keep}
+def prune(root: Path, keep: Collection[str]) -> list[str]:
+    """Remove what is staged of all runs but those in `keep`, be it whole or not; returns the runs removed."""
     removed = []
     for folder in sorted(root.glob("as_of=*/run=*")):
-        run_id = folder.name.removeprefix("run=")
-        if run_id not in kept:
+        if run_of(folder) not in keep:
             atomic.remove(folder)
-            removed.append(run_id)
+            removed.append(run_of(folder))
     for day in root.glob("as_of=*"):
         if not any(day.iterdir()):
             day.rmdir()
@@ -193,4 +209,8 @@ def _partition(folder: Path) -> RunPartition:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return RunPartition(date.fromisoformat(record["as_of_date"]), record["run_id"], folder, record)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(folder, f"{folder}/run.json cannot be read: {error}") from error
+        hint = (
+            f"a night writes it anew where readers are shown these lists (publish.mode = attach); else remove {folder}"
+        )
+        what = f"{folder}/run.json cannot be read: {error}"
+        raise CorruptState(what, hint=f"{hint}, then {again(day_of(folder))}") from error

@@ -120,8 +120,8 @@ def check(path: Path) -> None:
 
 
 def shows(path: Path) -> list[attached.File]:
-    """The staged files that a published file has no copy of; none where it has all itself. Raises `CorruptState`."""
-    with reader(path) as connection:
+    """The staged files that a published file has no copy of, whole or not; none where it has all itself."""
+    with reader(path, asked=()) as connection:
         return attached.files(connection)
 
 

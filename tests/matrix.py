@@ -42,6 +42,7 @@ FAULTS = {
     "B1.15": ("rollback, again, and past what is kept", "P1"),
     "B1.16": ("the state folder is read-only, a file, or somebody else's", "P8"),
     "B1.17": ("stdout is full, or closed early", "P8"),
+    "B1.18": ("staged lists lose their record, or are gone", "P4"),
     "B2.1": ("half a file, an empty one, HTML, a flipped footer", "P4"),
     "B2.2": ("a file that is being written", "P4"),
     "B2.3": ("one flipped bit in a page of Parquet", "P4"),

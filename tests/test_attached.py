@@ -1,6 +1,7 @@
 """Lists that are shown where they are staged: what readers see is what they see of a copy, also while files come and go."""
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -268,6 +269,37 @@ def test_a_list_is_shown_though_a_file_of_another_table_is_gone_and_its_date_can
     assert query.query(settings, "SELECT DISTINCT as_of_date FROM similar_movies ORDER BY ALL")["rows"] == [
         [str(one)] for one in DAYS
     ]
+    assert lists(settings) == whole
+
+
+@pytest.mark.faults("B1.18")
+@pytest.mark.parametrize("content", [None, b'{"as_of_date": "2026-03-0'])
+def test_a_lost_record_of_what_is_shown_is_told_and_written_anew_and_nothing_goes(
+    settings: Settings, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    nightly(settings, LAST)
+    whole, day = lists(settings), DAYS[1]
+    files = sorted(settings.runs.rglob("*.parquet"))
+    (path,) = settings.runs.glob(f"as_of={day}/*/run.json")
+    before = json.loads(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    if content is None:
+        prune.by_hand(settings)
+    assert sorted(settings.runs.rglob("*.parquet")) == files
+    damaged = query.status(settings)["damaged"]
+    assert damaged is not None
+    assert str(path.parent) in damaged["why"]
+    assert f"recjob backfill --from {day} --to {day} --only all" in damaged["hint"]
+    assert {found["check"]: found["state"] for found in doctor.examine(settings)["findings"]}["published"] == "bad"
+    assert nightly(settings, LAST)["status"] == "unchanged"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["lists.restored"]
+    after = json.loads(path.read_bytes())
+    assert (after.keys(), after["files"], after["rows"]) == (before.keys(), before["files"], before["rows"])
+    assert after["model"].items() >= before["model"].items()
+    assert query.status(settings)["damaged"] is None
+    assert nightly(settings, LAST, Options(force="a new file"))["status"] == "published"
     assert lists(settings) == whole
 
 

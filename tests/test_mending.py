@@ -271,7 +271,7 @@ def test_thirty_nights_take_the_room_of_those_that_are_kept(tmp_path: Path) -> N
         staged(tmp_path, f"r{number:02}", date(2026, 3, 1) + timedelta(days=number))
         newest = runs.partitions(tmp_path / "runs")[-keep:]
         publish(tmp_path, f"r{number:02}", newest)
-        runs.prune(tmp_path / "runs", newest)
+        runs.prune(tmp_path / "runs", {partition.run_id for partition in newest})
         warehouse.prune(root, link, 3)
     assert len(os.listdir(root)) == 3
     assert len(list((tmp_path / "runs").glob("*/*"))) == keep

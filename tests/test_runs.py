@@ -124,7 +124,7 @@ def test_pruning_removes_what_is_not_kept_and_empty_dates(tmp_path: Path) -> Non
     for run_id, day in (("r1", DAY - timedelta(days=1)), ("r2", DAY), ("r3", DAY)):
         staged(tmp_path, run_id, day)
     root = tmp_path / "runs"
-    assert runs.prune(root, runs.partitions(root)[1:]) == ["r1", "r2"]
+    assert runs.prune(root, {partition.run_id for partition in runs.partitions(root)[1:]}) == ["r1", "r2"]
     assert [path.relative_to(root).as_posix() for path in sorted(root.glob("*/*"))] == ["as_of=2026-03-10/run=r3"]
     assert os.listdir(root) == ["as_of=2026-03-10"]
 
