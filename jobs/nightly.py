@@ -53,8 +53,8 @@ class Options:
     trigger: Trigger = "manual"
     until: Until = "prune"
     """The last step to take."""
-    model: str = "train"
-    """train (find or retrain), champion, or a version."""
+    model: str = ""
+    """train (find the model of these ratings, or train it), champion, or a version; by default the pinned one, or train."""
     force: str | None = None
     """The reason to score again what is already there, and to use a model or publish lists that the gate refuses."""
     accept_input: bool = False
@@ -286,10 +286,12 @@ def _is_staged(settings: Settings, as_of: date, key: str, journal: Journal) -> b
 
 
 def with_pin(settings: Settings, options: Options) -> Options:
-    """The options with the model that is pinned, if one is, in place of a training for lists."""
-    pinned = models.pinned(settings.models) if options.model == "train" and options.until not in _TRAINS else None
-    if pinned is None:
+    """The options with the model that is meant where none is named: for lists the pinned one, if there is one, or `train`."""
+    if options.model:
         return options
+    pinned = models.pinned(settings.models) if options.until not in _TRAINS else None
+    if pinned is None:
+        return dataclasses.replace(options, model="train")
     logger.info("model.pinned", extra={"version": pinned.version})
     return dataclasses.replace(options, model=pinned.version)
 
@@ -300,7 +302,10 @@ def _model(night: Night, settings: Settings, run: Run, journal: Journal, options
         from jobs import train  # TensorFlow comes with it: a night with nothing to do does without
 
         model = train.find_or_train(night, settings, run, journal, options.force, options.progress)
-        return (
-            model if options.until == "train" else train.choose(model, settings, options.force, strict=options.strict)
-        )
-    return registry.find(settings, options.model)
+        if options.until == "train":
+            return model
+        model = train.choose(model, settings, options.force, strict=options.strict)
+    else:
+        model = registry.find(settings, options.model)
+    journal.note(checks=[*journal.record["checks"], *registry.from_future(model, run)])
+    return model

@@ -132,7 +132,11 @@ def of_a_run(command: Any) -> Any:
     """Give a command the options of a whole run."""
     options = [
         *INPUT,
-        click.option("--model", default="train", show_default=True, help="train (or retrain), champion, or a version."),
+        click.option(
+            "--model",
+            default="",
+            help="train (unless there is a model of these ratings), champion, or a version.  [default: the pinned, or train]",
+        ),
         *FORCE,
         click.option("--strict", is_flag=True, help="Exit 4 if the gate refuses, instead of using the champion."),
         click.option("--top-n", type=int, help="Movies per user."),

@@ -1,16 +1,20 @@
 """Look into the model registry, say which version is the champion, and hand one to others."""
 
-from datetime import UTC, datetime
+import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from jobs import state
 from jobs.configuration import InvalidSettings
+from jobs.run import Run
 from jobs.settings import Settings
 from recommender.errors import GateRefused
 from storage import atomic, models
 from storage.errors import NotFound
 from storage.models import Model
+
+logger = logging.getLogger(__name__)
 
 
 def listed(settings: Settings) -> dict[str, Any]:
@@ -48,6 +52,20 @@ def find(settings: Settings, version: str) -> Model:
     if champion is None:
         raise NotFound("there is no champion yet", hint="recjob train --date D")
     return champion
+
+
+def from_future(model: Model, run: Run) -> list[dict[str, Any]]:
+    """The verdict on a model that has learned from ratings after the end of the date that it is to score; none for others."""
+    newest = datetime.fromisoformat(model.manifest["lineage"]["last_rated_at"])
+    if newest < run.watermark:
+        return []
+    why = (
+        f"{model.version} has learned from ratings up to {newest:%Y-%m-%d %H:%M} UTC, after the end of {run.as_of}: the lists "
+        "are not those that the date would have had; --model train makes these"
+    )
+    logger.warning("model.from_future", extra={"version": model.version, "as_of": str(run.as_of), "why": why})
+    found = {"stage": "model", "check_name": "model_from_future", "value": (newest - run.watermark) / timedelta(days=1)}
+    return [found | {"severity": "warn", "verdict": "warn", "message": why}]
 
 
 def promote(settings: Settings, version: str, *, pinned: bool, wait: float = 0.0) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def models_promote(ctx: click.Context, version: str, wait: float) -> Answer:
 @WAIT
 @click.pass_context
 def models_pin(ctx: click.Context, version: str, wait: float) -> Answer:
-    """Make VERSION, or `champion`, the champion for good: nights score by it and train none, until `models unpin`."""
+    """Make VERSION, or `champion`, the champion for good: nights without --model score by it and train none, until `unpin`."""
     from jobs import registry, show
 
     done = registry.promote(settings_of(ctx), version, pinned=True, wait=wait)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import LAST
 
-from jobs import compare, configuration, forget, nightly, publish, query, registry
+from jobs import backfill, compare, configuration, forget, nightly, publish, query, registry
 from jobs import prune as pruning
 from jobs import run as journals
 from jobs.nightly import Options
@@ -91,6 +91,28 @@ def test_nights_are_scored_by_the_model_that_is_pinned_until_it_is_not(settings:
     with pytest.raises(GateRefused):
         registry.promote(settings, night["model_version"], pinned=False)
     assert models.champion(settings.models).version == kept["version"]  # type: ignore[union-attr]
+
+
+def test_what_is_named_counts_beside_a_pin_and_a_model_of_a_later_date_is_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = nightly.nightly(settings, LAST)["model_version"]
+    registry.promote(settings, late, pinned=True)
+    done = backfill.backfill(settings, EVE, EVE)
+    (night,) = (journals.find(settings.journal, settings.lock, row["run_id"]) for row in done["dates"])
+    assert (night["status"], night["model_version"]) == ("published", late)
+    assert "model.from_future" in [record.message for record in caplog.records if record.levelname == "WARNING"]
+    (verdict,) = query.query(
+        settings, "SELECT stage, verdict, message FROM checks WHERE check_name = 'model_from_future'"
+    )["rows"]
+    assert verdict[:2] == ["model", "warn"]
+    assert f"after the end of {EVE}" in verdict[2]
+    caplog.clear()
+    named = nightly.nightly(settings, EVE, Options(model="train"))
+    assert named["model_version"] not in (late, None)
+    assert models.champion(settings.models).version == late  # type: ignore[union-attr]
+    assert "model_from_future" not in {check["check_name"] for check in named["checks"]}
+    assert "model.from_future" not in caplog.messages
 
 
 def test_pruning_by_hand_removes_what_is_no_longer_kept_and_an_answer_is_saved_with_its_types(
