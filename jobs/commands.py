@@ -81,7 +81,10 @@ def ingest(
     mapping = {**own, **{ours: theirs for ours, _, theirs in pairs}}
     progress = Progress.on_terminal(ctx.find_root().obj["quiet"])
     done = job.ingest(settings, source, mapping, movies, users, wait, progress)
-    return done, f"{show.facts(done)}\n\nnext: recjob nightly --date {done['last_rated_at'][:10]}"
+    following = f"recjob nightly --date {done['last_rated_at'][:10]}"
+    if settings.input.ratings:
+        following = f"take out input.ratings ({settings.input.ratings}): a night reads the lake only without it"
+    return done, f"{show.facts(done)}\n\nnext: {following}"
 
 
 def _night(ctx: click.Context, until: str, word: str, options: dict[str, Any]) -> Answer:

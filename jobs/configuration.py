@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jobs.settings import Settings
+from jobs.settings import Schedule, Settings
 from recommender.config import RECIPES
 from storage import urls
 
@@ -293,3 +293,11 @@ def _check_ranges(settings: Settings) -> None:
             raise InvalidSettings(
                 f"{key} is {values[key]!r}, which is no IANA zone", hint="e.g. Europe/Paris"
             ) from error
+    if settings.schedule.cron != Schedule.cron:
+        import scheduler  # takes 75 ms: the default is known to be good
+
+        try:
+            scheduler.trigger(settings.schedule.cron, settings.schedule.timezone)
+        except scheduler.InvalidSchedule as error:
+            found = settings.origin.get("schedule.cron", "default")
+            raise InvalidSettings(f"schedule.cron: {error}", hint=f"it comes from: {found}") from error

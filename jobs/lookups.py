@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jobs import configuration, exits
-from jobs.cli import Answer, Job, settings_of
+from jobs.cli import Answer, Job, day_of, settings_of
 from jobs.options import Amount
 
 
@@ -79,11 +79,13 @@ def runs_show(ctx: click.Context, run_id: str) -> Answer:
 def runs_diff(ctx: click.Context, one: str, other: str) -> Answer:
     """Say how the lists of run OTHER differ from those of run ONE: users, places, movies in more or fewer lists.
 
-    ONE and OTHER are runs, the beginnings of their ids, or published dates.
+    ONE and OTHER are runs, the beginnings of their ids, or published dates, also as `yesterday` or `today`.
     """
     from jobs import compare, show
 
-    done = compare.diff(settings_of(ctx), one, other)
+    settings = settings_of(ctx)
+    named = [str(day_of(word, settings)) if word in ("today", "yesterday") else word for word in (one, other)]
+    done = compare.diff(settings, *named)
     return done, show.difference(done)
 
 

@@ -80,7 +80,7 @@ class Memory(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(MiB|GiB)", str(value))
         if found is None or not 0 < (amount := float(found[1]) / {"MiB": 1024, "GiB": 1}[found[2]]) <= 4096:
-            self.fail(f"{value!r} is not an amount of memory: 512MiB or 8GiB", param, ctx)
+            self.fail(f"{value!r} is no amount of memory up to 4096GiB with its unit: 512MiB or 8GiB", param, ctx)
         return amount
 
 

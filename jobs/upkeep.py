@@ -37,7 +37,7 @@ def forget(ctx: click.Context, users: tuple[str, ...], file: Any, let_in: bool, 
 
 
 @click.command(cls=Job)
-@click.option("--to", help="The run whose file to go back to.  [default: the one before]")
+@click.option("--to", help="The run whose file to go back to, or the beginning of it.  [default: the one before]")
 @WAIT
 @click.pass_context
 def rollback(ctx: click.Context, to: str | None, wait: float) -> Answer:

@@ -61,7 +61,7 @@ def edited(link: Path) -> bool:
 
 
 def earlier(root: Path, link: Path, to: str | None = None, without: Collection[str] = ()) -> tuple[Path, Path]:
-    """The current file and the one before it that is not of the runs `without`, or that of run `to`.
+    """The current file and the one before it that is not of the runs `without`, or that of run `to`, or what begins so.
 
     Raises `NotFound`, or `CorruptState` if it is damaged.
     """
@@ -70,7 +70,11 @@ def earlier(root: Path, link: Path, to: str | None = None, without: Collection[s
         raise nothing_published()
     kept = {path: warehouse.run_id_of(path) for path in warehouse.versions(root)}
     if to:
-        found = [path for path, run_id in kept.items() if run_id == to]
+        found = [path for path, run_id in kept.items() if run_id.startswith(to)]
+        if len(several := {kept[path] for path in found}) > 1:
+            raise NotFound(
+                f"published files of {len(several)} runs begin with {to!r}", hint=_elsewhere(sorted(several))
+            )
     else:
         found = [path for path, run_id in kept.items() if path.name < now.name and run_id not in without]
     others = [run_id for path, run_id in kept.items() if path.name != now.name and path not in found[-1:]]

@@ -1,12 +1,12 @@
 """What people do between nights: publish what is staged, choose the champion, prune, take an answer away as a file."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import LAST
+from conftest import LAST, Recjob, small_world
 
 from jobs import backfill, compare, configuration, forget, nightly, publish, query, registry
 from jobs import prune as pruning
@@ -144,3 +144,17 @@ def test_pruning_by_hand_removes_what_is_no_longer_kept_and_an_answer_is_saved_w
     with pytest.raises(QueryRefused, match="more than 3 rows"):
         query.save(settings, statement, target, max_rows=3)
     assert pq.read_table(target) == table
+
+
+def test_who_ingests_beside_ratings_of_their_own_is_told_and_runs_are_compared_by_word(
+    recjob: Recjob, tmp_path: Path
+) -> None:
+    pq.write_table(small_world(seed=3).ratings, tmp_path / "more.parquet")
+    told = recjob("ingest", "more.parquet", RECJOB_INPUT_RATINGS="own.parquet")
+    assert told.returncode == 0, told.stderr
+    assert "next: take out input.ratings (own.parquet): a night reads the lake only without it" in told.stdout
+    assert "next: recjob nightly --date 2026-03-10" in recjob("ingest", "more.parquet").stdout
+    before = datetime.now(UTC).date()
+    failed = recjob("runs", "diff", "today", "yesterday")
+    assert failed.returncode == 8
+    assert any(f"there are no lists of a run '{day}'" in failed.stderr for day in {before, datetime.now(UTC).date()})

@@ -199,11 +199,9 @@ def test_a_night_that_ignores_sigterm_is_killed_in_time_and_by_a_second_signal_a
         ("0 2 * * *", "Mars/Olympus", "IANA zone"),
     ],
 )
-def test_a_wrong_schedule_is_an_error_of_every_command_that_needs_it(
-    recjob: Recjob, cron: str, zone: str, named: str
-) -> None:
-    for command in (["next"], ["run"]):
-        done = recjob("schedule", *command, RECJOB_SCHEDULE_CRON=cron, RECJOB_SCHEDULE_TIMEZONE=zone)
+def test_a_wrong_schedule_is_an_error_of_every_command(recjob: Recjob, cron: str, zone: str, named: str) -> None:
+    for command in (["schedule", "next"], ["schedule", "run"], ["check"]):
+        done = recjob(*command, RECJOB_SCHEDULE_CRON=cron, RECJOB_SCHEDULE_TIMEZONE=zone)
         assert done.returncode == exits.USAGE
         assert "error[E_CONFIG]: " in done.stderr
         assert named in done.stderr

@@ -460,6 +460,8 @@ def test_pruning_keeps_the_newest_files_and_the_one_in_use(tmp_path: Path) -> No
         rollback(root, link, to="r2")
     with pytest.raises(NotFound, match="before the current one"):
         rollback(root, link)
+    with pytest.raises(NotFound, match="of 3 runs begin with 'r'"):
+        rollback(root, link, to="r")
     assert rollback(root, link, to="r4") == ("r1", "r4")
 
 
