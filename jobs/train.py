@@ -96,11 +96,10 @@ def choose(model: Model, settings: Settings, force: str | None = None, *, strict
     if champion is None or strict:
         failed = [check["message"] for check in model.manifest["checks"] if check["verdict"] == "fail"]
         raise GateRefused("; ".join(failed) if refused else f"the lists of {model.version} were rolled back")
-    told = {"version": model.version, "used_instead": champion.version}
     if refused:
-        logger.warning("gate.refused", extra=told)
+        logger.warning("gate.refused", extra={"version": model.version, "used_instead": champion.version})
     else:
-        logger.warning("model.taken_back", extra=told)
+        logger.warning("model.taken_back", extra={"version": model.version, "used_instead": champion.version})
     return champion
 
 
