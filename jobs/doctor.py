@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs import engine, inputs, kept, publish, query, schedule
+from jobs import engine, inputs, kept, mend, query, schedule
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
@@ -93,7 +93,7 @@ def _published(settings: Settings) -> Iterator[Finding]:
     if now is None:
         yield Finding("published", "warn", "nothing is published yet", FIRST)
         return
-    publish.demand_whole(settings)
+    mend.demand_whole(settings)
     told = query.status(settings)
     yield Finding("published", "good", f"lists of {told['as_of_date']}, {told['hours_old'] or 0:.0f} h old, whole")
     for log in (*settings.published.glob("*.wal"), *settings.state_dir.glob("*.wal")):

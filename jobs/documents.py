@@ -139,6 +139,7 @@ DOCUMENTS: dict[str, dict[Any, Any]] = {
     },
     "forget": {
         **{"asked": int, "kept_out": int, "let_in?": int, "held?": bool, "erased?": {str: PLACE}, "seconds?": float},
+        "damaged?": [{"path": str, "hint": str}],
         "still_contain?": [{"path": str, "rows": MAYBE_INT}],
     },
     "schedule run": {"stopped_by": MAYBE_INT},

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import inputs, state
+from jobs import inputs, mend, state
 from jobs import run as journals
 from jobs.settings import Settings
 from storage import atomic, forgotten, lake, models, rebuild, remote, runs, shards, tabular
@@ -37,18 +37,27 @@ def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[st
         listed = forgotten.load(settings.state_dir).adding(ids)
         journal = _journal(settings, ids)
         forgotten.save(settings.state_dir, listed)
-        counts = {"journal": {"files": journal}, **finish(settings, listed)}
+        erased, damaged = finish(settings, listed)
+        counts = {"journal": {"files": journal}, **erased}
     sources = _sources(settings, ids)
     receipt = {
         "asked": len(set(ids)),
         "held": any(place["files"] for name, place in counts.items() if name != "caches"),
         "erased": counts,
+        "damaged": [{"path": str(path), "hint": _way_on(settings, path)} for path in damaged],
         "still_contain": sources,
         "kept_out": len(listed.hashes),
         "seconds": round(time.perf_counter() - began, 2),
     }
     logger.info("forget.done", extra={name: receipt[name] for name in ("asked", "held", "seconds")})
     return receipt
+
+
+def _way_on(settings: Settings, removed: Path) -> str:
+    """What brings back what was damaged."""
+    if removed.is_relative_to(settings.runs):
+        return runs.again(runs.day_of(removed))
+    return "" if removed.is_relative_to(settings.published) else "the next night makes its model the champion"
 
 
 def let_in(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[str, Any]:
@@ -60,14 +69,16 @@ def let_in(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[st
     return {"asked": len(set(ids)), "let_in": len(listed.hashes - fewer.hashes), "kept_out": len(fewer.hashes)}
 
 
-def finish(settings: Settings, listed: Forgotten) -> Counts:
+def finish(settings: Settings, listed: Forgotten) -> tuple[Counts, list[Path]]:
     """Erase everybody on the list from all that recjob keeps; call it only while holding the lock.
 
-    Each file is replaced whole, so a reader sees all of somebody or nothing, and each step can be done again.
+    Each file is replaced whole, so a reader sees all of somebody or nothing, and each step can be done again. What is damaged
+    cannot be rewritten and may have them: it is removed. Returns counts, and what was removed for that.
     """
     for folder in settings.guarded:
         atomic.sweep(folder)
     kept = (settings.state_dir / "downloads", settings.models / "unfinished", settings.cache)
+    damaged = [*models.remove_damaged(settings.models), *mend.put_aside_all(settings)]
     made_again = [
         *kept,
         *shards.every(settings.runs),
@@ -85,7 +96,7 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
         known = [model for model in models.versions(settings.models) if _rewritten(settings, model, listed)]
         collected = lake.remove(settings.lake, listed)
     except CorruptState as error:
-        hint = "remove it and run recjob forget again: what cannot be read cannot be cleared of anybody"
+        hint = f"{error.hint}; then recjob forget again, or any night, goes on: what cannot be read cannot be cleared"
         raise type(error)(str(error), hint=hint, **error.where) from error
     forgotten.save(settings.state_dir, Forgotten(listed.key, listed.hashes, pending=False))
     return {
@@ -94,7 +105,7 @@ def finish(settings: Settings, listed: Forgotten) -> Counts:
         "models": {"files": len(known)},
         "lake": dict(zip(("files", "rows"), collected, strict=True)),
         "caches": {"files": len(caches)},
-    }
+    }, damaged
 
 
 def _rewritten(settings: Settings, model: Model, listed: Forgotten) -> bool:

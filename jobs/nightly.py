@@ -19,6 +19,7 @@ from jobs import (
     forget,
     hooks,
     inputs,
+    mend,
     metrics,
     prune,
     publish,
@@ -93,7 +94,7 @@ def release(settings: Settings, run_id: str = "", wait: float = 0.0) -> dict[str
     options = Options(until="publish")
     with _told(settings, run), state.held(settings, wait, run.id), _recorded(settings, run, options) as journal:
         _clean(settings)
-        rebuild = publish.mend(settings)
+        rebuild = mend.mend(settings)
         shown = publish.visible(settings).get(str(chosen.as_of), {})
         journal.note(
             **{name: chosen.record[name] for name in ("input_digest", "n_ratings", *_MADE) if name in chosen.record}
@@ -124,7 +125,7 @@ def _night(settings: Settings, run: Run, options: Options) -> dict[str, Any]:
         _clean(settings)
         options = with_pin(settings, options)
         visible = options.until in ("publish", "prune")
-        rebuild = visible and not options.dry_run and publish.mend(settings)
+        rebuild = visible and not options.dry_run and mend.mend(settings)
         night = check(settings, run, journal, options)
         if options.until == "check":
             journal.finish("checked")
@@ -236,7 +237,8 @@ def _clean(settings: Settings) -> None:
         logger.info("swept", extra={"draft": draft.name})
     listed = forgotten.load(settings.state_dir)
     if listed.pending:
-        logger.warning("forget.resumed", extra={"erased": forget.finish(settings, listed)})
+        erased, damaged = forget.finish(settings, listed)
+        logger.warning("forget.resumed", extra={"erased": erased, "damaged": list(map(str, damaged))})
 
 
 def check(settings: Settings, run: Run, journal: Journal, options: Options) -> Night:

@@ -3,7 +3,6 @@
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -108,60 +107,8 @@ def _champion_of(settings: Settings, shown: Mapping[str, Mapping[str, Any]]) -> 
     return str(newest)
 
 
-def demand_whole(settings: Settings) -> None:
-    """Read what readers see whole; raises `CorruptState`, also where they are shown lists whose `run.json` is lost."""
-    warehouse.check(settings.database)
-    shown = {file.run_id for file in warehouse.shows(settings.database)}
-    for folder in runs.unrecorded(settings.runs):
-        if runs.run_of(folder) in shown:
-            what = f"readers are shown {folder}, whose run.json is missing or cannot be read"
-            hint = f"{runs.again(runs.day_of(folder))} writes it anew, as the next night does; remove nothing"
-            raise CorruptState(what, hint=hint)
-
-
-def mend(settings: Settings) -> bool:
-    """Put aside what readers cannot use; whether the current file is to be built anew although its inputs are the same."""
-    _restore_records(settings)
-    for log in mending.put_aside_logs(settings.published, settings.database):
-        logger.warning("published.stray_log", extra={"put_aside": str(log)})
-    now = warehouse.current(settings.database)
-    if now is None:
-        return False
-    try:
-        warehouse.check(now)
-    except CorruptState as error:
-        lost = runs.put_aside_damaged(settings.runs)
-        for folder in lost:
-            why = {"error_kind": error.kind, "error_message": "its lists were damaged, and put aside"}
-            journals.amend(settings.journal, runs.run_of(folder), status="failed", **why)
-            day = runs.day_of(folder)
-            logger.warning("lists.damaged", extra={"as_of": day, "why": f"{folder} was put aside: {runs.again(day)}"})
-        shown = mending.put_aside_damaged(settings.published, settings.database)
-        if lost and shown is None and staged(settings):
-            shown = _rest(settings, warehouse.run_id_of(now))
-        logger.warning("published.damaged", extra={"why": str(error), "shown_instead": shown and shown.name})
-        return True
-    if any(file.made != file.path for file in warehouse.shows(now)):
-        logger.info("published.moved", extra={"file": now.name, "why": "the state folder was: it is built anew"})
-        return True
-    if mending.edited(settings.database):
-        logger.warning(
-            "published.edited", extra={"file": now.name, "why": "changed since: it is built anew without that"}
-        )
-        return True
-    return False
-
-
-def _restore_records(settings: Settings) -> None:
-    manifests = {model.version: model.manifest for model in models.versions(settings.models)}
-    with suppress(CorruptState):  # of the published file, which is looked at next
-        for folder in mending.restore_records(settings.runs, settings.database, manifests):
-            why = f"{folder}/run.json was missing or damaged: it was written anew from what is published"
-            logger.warning("lists.restored", extra={"as_of": runs.day_of(folder), "why": why})
-
-
-def _rest(settings: Settings, run_id: str) -> Path:
-    """Show the dates that are left, in place of files that all showed one that was lost: the night may take hours."""
+def rest(settings: Settings, run_id: str) -> Path:
+    """Show all that is staged, in place of damaged files, of which `run_id` built the newest: a night may take hours."""
     now, history = journals.now(), journals.records(settings.journal, settings.lock)
     partitions = _publishable(settings)
     name, rows = f"{run_id}.{uuid.uuid4().hex[:8]}", _rows(settings, partitions, history, now)

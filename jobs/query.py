@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jobs import publish, state
+from jobs import mend, publish, state
 from jobs import run as journals
 from jobs.settings import Settings
 from storage import answers, atomic, models, parquet, warehouse
@@ -86,7 +86,7 @@ def _looked_at(settings: Settings) -> tuple[dict[str, dict[str, Any]], CorruptSt
     try:
         shown = publish.visible(settings)
         if shown:
-            publish.demand_whole(settings)
+            mend.demand_whole(settings)
     except CorruptState as error:
         return {}, error
     return shown, None

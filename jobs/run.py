@@ -175,7 +175,7 @@ def read(path: Path) -> dict[str, Any]:
         record["status"], record["run_id"], record["as_of_date"]
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "remove it: the runs themselves are unharmed"
+        hint = f"remove {path}: the runs themselves are unharmed"
         raise CorruptState(f"{path} cannot be read: {error}", hint=hint) from error
 
 

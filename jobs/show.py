@@ -216,8 +216,10 @@ def receipt(document: dict[str, Any]) -> str:
         f"{file['path']}  {'not readable' if file['rows'] is None else file['rows']}"
         for file in document["still_contain"]
     ]
+    lost = [f"{one['path']}  {one['hint']}".rstrip() for one in document["damaged"]]
+    gone = "\n\nremoved, as it was damaged and could not be cleared of them:\n" + "\n".join(lost) if lost else ""
     own = "\n\nyour own files that still have them, rows:\n" + "\n".join(left) if left else ""
-    return f"{head}\n\n{table(['place', 'files', 'rows'], rows)}\n\nkept out from now on: {document['kept_out']}{own}"
+    return f"{head}\n\n{table(['place', 'files', 'rows'], rows)}\n\nkept out from now on: {document['kept_out']}{gone}{own}"
 
 
 def demo(document: dict[str, Any]) -> str:

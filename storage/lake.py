@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from storage import atomic, digest, parquet
 from storage.catalogue import Catalogue
-from storage.errors import InvalidInput
+from storage.errors import CorruptState, InvalidInput
 from storage.forgotten import Forgotten
 
 _ORDER = [("rated_at", "ascending"), ("user_id", "ascending"), ("movie_id", "ascending"), ("rating", "ascending")]
@@ -68,7 +68,7 @@ def remove(lake: Path, listed: Forgotten) -> tuple[int, int]:
     """Rewrite each file that has rows of somebody on the list, without them; returns the files and rows concerned."""
     files = rows = 0
     for path in sorted([*lake.glob("ratings/month=*/part-*.parquet"), *lake.glob("users.parquet")]):
-        table = parquet.read(path)
+        table = _own(path)
         kept = listed.without(table)
         if kept.num_rows == table.num_rows:
             continue
@@ -78,6 +78,14 @@ def remove(lake: Path, listed: Forgotten) -> tuple[int, int]:
         else:
             atomic.remove(path)
     return files, rows
+
+
+def _own(path: Path) -> pa.Table:
+    try:
+        return parquet.read(path)
+    except InvalidInput as error:
+        hint = f"restore {path} from a backup, or remove it and take its ratings in again with recjob ingest"
+        raise CorruptState(str(error), hint=hint, path=str(path)) from error
 
 
 def _not_in(folder: Path, ratings: pa.Table) -> pa.Table:

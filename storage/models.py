@@ -117,6 +117,20 @@ def is_intact(root: Path, version: str) -> bool:
     return True
 
 
+def remove_damaged(root: Path) -> list[Path]:
+    """Remove versions that are not what was stored, and the note of the champion that names none; returns what was."""
+    names = [path.name for path in root.iterdir() if _is_version(path)] if root.is_dir() else []
+    lost = [root / name for name in sorted(names) if not is_intact(root, name)]
+    for folder in lost:
+        atomic.remove(folder)
+    try:
+        champion(root)
+    except CorruptState:
+        lost.append(root / "champion.json")
+        atomic.remove(root / "champion.json")
+    return lost
+
+
 def _is_version(path: Path) -> bool:
     """Whether it is the folder of a version; a link to a folder somewhere else is none."""
     return bool(_NAME.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()

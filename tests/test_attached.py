@@ -17,11 +17,11 @@ import straced
 from conftest import LAST, document, environment, small_world, world_in
 from worlds import DAY, ask, catalogue, publish, staged
 
-from jobs import backfill, doctor, export, forget, prune, query
+from jobs import backfill, doctor, export, forget, mend, prune, query, run
 from jobs import publish as publishing
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
-from storage import answers, warehouse
+from storage import answers, forgotten, warehouse
 from storage.errors import AuditFailed, Busy, CorruptState, NotFound, QueryRefused
 
 SQL = Path(__file__).parents[1] / "sql"
@@ -239,7 +239,7 @@ def test_damaged_lists_are_told_and_repaired_by_the_next_night(
     assert recjob(settings, "doctor").returncode == 7
     caplog.clear()
     if day != LAST:  # all files show it: readers have the other dates at once, not first when a night has scored
-        assert publishing.mend(settings)
+        assert mend.mend(settings)
         assert dates(settings) == [DAYS[0], LAST]
         assert backfill.wanted(settings, DAYS[0], LAST, "missing") == [day]
     assert nightly(settings, day)["status"] == "published"
@@ -301,6 +301,23 @@ def test_a_lost_record_of_what_is_shown_is_told_and_written_anew_and_nothing_goe
     assert query.status(settings)["damaged"] is None
     assert nightly(settings, LAST, Options(force="a new file"))["status"] == "published"
     assert lists(settings) == whole
+
+
+@pytest.mark.faults("B6.1", "B1.18")
+def test_forget_gets_through_damaged_lists_and_their_date_can_be_made_again(settings: Settings) -> None:
+    nightly(settings, LAST)
+    whole, day = [row for row in lists(settings) if row[1] != "id-7"], DAYS[1]
+    (path,) = settings.runs.glob(f"as_of={day}/*/recommendations.parquet")
+    os.truncate(path, 100)
+    forgotten.save(settings.state_dir, forgotten.load(settings.state_dir).adding(["id-7"]))  # as a killed one leaves it
+    assert nightly(settings, LAST)["status"] == "published"
+    assert not path.parent.exists()
+    assert not forgotten.load(settings.state_dir).pending
+    assert [record["status"] for record in run.records(settings.journal, settings.lock)][1] == "failed"
+    assert backfill.backfill(settings, DAYS[0], LAST)["dates"][0]["as_of_date"] == str(day)
+    assert dates(settings) == DAYS
+    assert {row[:2] for row in lists(settings)} == {row[:2] for row in whole}
+    assert not [*settings.runs.glob("*.aside-*"), *settings.published.glob("*.aside-*")]
 
 
 @pytest.mark.slow

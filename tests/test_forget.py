@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import stat
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 import straced
 from conftest import LAST, document, environment, small_world, world_in
 
-from jobs import explain, forget, ingest, query, run
+from jobs import backfill, explain, forget, ingest, query, run
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import atomic, forgotten, models, warehouse
@@ -129,6 +130,7 @@ def test_no_byte_of_a_forgotten_person_is_left(tmp_path: Path, numbers: bool, mo
     assert holding(settings.state_dir, *needles) == set()
     assert receipt["held"]
     assert all(place["files"] for place in receipt["erased"].values())
+    assert receipt["damaged"] == []
     assert receipt["erased"]["runs"]["rows"] == 2 * (5 + 1)
     held = 3 * (5 + 1)  # one date in the first published file, both in the second
     assert receipt["erased"]["published"]["rows"] == (held if mode == "copy" else 0)
@@ -319,16 +321,38 @@ def test_a_damaged_list_lets_nobody_back_in(settings: Settings, content: str) ->
 
 @pytest.mark.faults("B6.1")
 def test_what_cannot_be_read_is_told_and_not_taken_for_cleared(copy: Settings) -> None:
-    weights = next(copy.models.glob("*/weights.npz"))
-    weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(CorruptState, match=r"weights\.npz") as caught:
+    part = next(copy.lake.glob("ratings/*/part-*.parquet"))
+    content = part.read_bytes()
+    part.write_bytes(content[:-1])
+    with pytest.raises(CorruptState, match=re.escape(str(part))) as caught:
         forget.forget(copy, [PERSON])
+    assert f"restore {part} from a backup" in caught.value.hint
     assert "recjob forget again" in caught.value.hint
     assert forgotten.load(copy.state_dir).pending
-    shutil.rmtree(weights.parent)
-    (copy.models / "champion.json").unlink()
+    part.write_bytes(content)
     forget.forget(copy, [PERSON])
     assert holding(copy.state_dir, PERSON.encode()) == set()
+
+
+@pytest.mark.faults("B6.1", "B1.18")
+def test_what_is_damaged_and_can_be_made_again_is_removed_with_the_person_in_it(copy: Settings) -> None:
+    (staged,) = copy.runs.glob(f"as_of={LAST}/*/recommendations.parquet")
+    published = [*warehouse.versions(copy.published)]
+    champion = models.champion(copy.models)
+    assert champion is not None
+    for path in (staged, published[-1], champion.folder / "weights.npz"):
+        path.chmod(0o640)
+        path.write_bytes(path.read_bytes()[:-100])
+    receipt = forget.forget(copy, [PERSON])
+    gone = [champion.folder, copy.models / "champion.json", published[-1], staged.parent]
+    assert {one["path"] for one in receipt["damaged"]} == set(map(str, gone))
+    assert f"recjob backfill --from {LAST} --to {LAST} --only all" in str(receipt["damaged"])
+    assert holding(copy.state_dir, PERSON.encode()) == set()
+    assert query.status(copy)["damaged"] is None, "readers have what is left"
+    assert backfill.wanted(copy, LAST - timedelta(days=1), LAST, "missing") == [LAST]
+    assert backfill.backfill(copy, LAST - timedelta(days=1), LAST)["failed"] == 0
+    assert len(query.recommend(copy, "id-3", 5)["recommendations"]) == 5
+    whole(copy)
 
 
 def test_equal_ids_have_equal_hashes_in_one_list_and_other_hashes_in_another() -> None:
