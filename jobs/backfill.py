@@ -45,17 +45,22 @@ def backfill(
 
 
 def wanted(settings: Settings, first: date, last: date, only: Only) -> list[date]:
-    """The dates to run: those that were never published, those whose newest run failed, or all.
+    """The dates to run: those that were never published or are lost, those whose newest run failed, or all.
 
-    One whose lists were rolled back is not missing: it is made anew with a reason.
+    One whose lists were rolled back is not missing: it is made anew with a reason. What readers are shown was published,
+    whatever became of its run.
     """
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     if only == "all":
         return days
     records, back = journals.records(settings.journal, settings.lock), publish.days_taken_back(settings)
+    shown = {run["run_id"]: day for day, run in publish.seen(settings).items()}
+    ended = {one["run_id"]: one["status"] for one in records}
+    ended |= {run_id: "published" for run_id in shown if ended.get(run_id) == "crashed"}
     if only == "failed":
-        newest = {record["as_of_date"]: record["status"] for record in records}
+        newest = {record["as_of_date"]: ended[record["run_id"]] for record in records}
         bad = {day for day, status in newest.items() if status in ("failed", "crashed", "refused", "cancelled")}
         return [day for day in days if str(day) in bad - back]
-    done = back | {record["as_of_date"] for record in records if record["status"] == "published"}
-    return [day for day in days if str(day) not in done]
+    published = {record["as_of_date"] for record in records if ended[record["run_id"]] == "published"}
+    done = back | {day for run_id, day in shown.items() if ended.get(run_id) != "failed"}  # that is: was put aside
+    return [day for day in days if str(day) not in done | published - set(publish.lost(settings))]

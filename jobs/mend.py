@@ -40,6 +40,8 @@ def mend(settings: Settings) -> bool:
         if shown is None and publish.staged(settings):
             shown = publish.rest(settings, warehouse.run_id_of(now))
         logger.warning("published.damaged", extra={"why": str(error), "shown_instead": shown and shown.name})
+        for day in publish.lost(settings):
+            publish.tell_lost(settings, day)
         return True
     if any(file.made != file.path for file in warehouse.shows(now)):
         logger.info("published.moved", extra={"file": now.name, "why": "the state folder was: it is built anew"})

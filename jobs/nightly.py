@@ -175,7 +175,8 @@ def _recorded(settings: Settings, run: Run, options: Options) -> Iterator[Journa
         "seed": settings.recipe.train.seed,
         "config_digest": digest.of_values(configuration.flat(settings)),
     }
-    crashed = journals.mark_crashed(settings.journal)
+    now = warehouse.current(settings.database)
+    crashed = journals.mark_crashed(settings.journal, warehouse.run_id_of(now) if now else "")
     journal = Journal.start(settings.journal, run, **facts)
     try:
         for run_id in crashed:

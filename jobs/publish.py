@@ -80,10 +80,7 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
     A champion that only the lists taken back were made with gives way to the model of the newest lists shown now.
     """
     now, target = mending.earlier(settings.published, settings.database, to, taken_back(settings))
-    try:
-        before = visible(settings)
-    except CorruptState:  # a damaged file is a reason to go back
-        before = {}
+    before = seen(settings)  # a damaged file is a reason to go back
     after = shown_by(target)
     left = warehouse.run_id_of(now)
     taken = {left, *(shown["run_id"] for shown in before.values())} - {shown["run_id"] for shown in after.values()}
@@ -180,6 +177,14 @@ def visible(settings: Settings) -> dict[str, dict[str, Any]]:
     return {} if warehouse.current(settings.database) is None else shown_by(settings.database)
 
 
+def seen(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What `visible` says, or nothing where the published file is damaged, which others tell."""
+    try:
+        return visible(settings)
+    except CorruptState:
+        return {}
+
+
 def shown_by(path: Path) -> dict[str, dict[str, Any]]:
     """The runs whose lists a published file holds, by as-of date; raises `CorruptState`."""
     with warehouse.reader(path, asked=("recommendations",)) as connection:
@@ -193,16 +198,36 @@ def newest_before(settings: Settings, as_of: date) -> RunPartition | None:
     try:
         shown = {day: run["run_id"] for day, run in visible(settings).items() if day <= str(as_of)}
         return runs.find(settings.runs, shown[max(shown)]) if shown else None
-    except (CorruptState, NotFound) as error:
-        logger.warning("published.damaged", extra={"why": str(error)})
-        return None
+    except CorruptState as error:
+        why = str(error)
+    except NotFound:
+        why = f"{settings.runs}/as_of={max(shown)}/run={shown[max(shown)]}, which readers were shown, is not there"
+    logger.warning(
+        "lists.not_compared", extra={"as_of": str(as_of), "why": f"{why}: the new lists are compared with none"}
+    )
+    return None
+
+
+def lost(settings: Settings) -> list[str]:
+    """The dates among the newest that are kept which were published, and are neither staged nor shown any more."""
+    there = {str(one.as_of) for one in staged(settings)}
+    history = journals.records(settings.journal, settings.lock)
+    published = {record["as_of_date"] for record in history if record["status"] == "published"}
+    newest = sorted(there | published)[-settings.publish.retention_dates :]
+    return [day for day in newest if day not in there | seen(settings).keys() | days_taken_back(settings)]
+
+
+def tell_lost(settings: Settings, day: str) -> None:
+    """Warn of a date whose lists are gone, and say what makes them again."""
+    why = f"its lists are not in {settings.runs} any more: recjob backfill --from {day} --to {day} makes them again"
+    logger.warning("publish.lost", extra={"as_of": day, "why": why})
 
 
 def _publishable(settings: Settings) -> list[RunPartition]:
     """The newest staged dates, those with the kind of ids that the newest one has."""
     every = staged(settings)
     for day in sorted(visible(settings).keys() - {str(partition.as_of) for partition in every}):
-        logger.warning("publish.lost", extra={"as_of": day, "why": f"its lists are not in {settings.runs} any more"})
+        tell_lost(settings, day)
     newest = every[-settings.publish.retention_dates :]
     if not newest:
         raise NoRatings("nothing is staged", hint="recjob score --date D")

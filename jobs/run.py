@@ -139,26 +139,36 @@ class Journal:
 
 
 def records(folder: Path, lock: Path) -> list[dict[str, Any]]:
-    """The records of all runs, oldest first; one that says `running` without a living process is `crashed`."""
+    """The records of all runs, oldest first; one that says `running` without a living process is what `_ended` says."""
     found = []
     alive = atomic.is_locked(lock)
     for path in sorted(folder.glob("*.json")):
         record = read(path)
         if record["status"] == "running" and not (alive and _living(record["pid"])):
-            record["status"] = "crashed"
+            record["status"] = _ended(record)
         found.append(record)
     return found
 
 
-def mark_crashed(folder: Path) -> list[str]:
-    """Write `crashed` into the records of runs that died; call it only while holding the lock."""
+def mark_crashed(folder: Path, shown: str = "") -> list[str]:
+    """Write into the records of runs that died what `_ended` says, but for the one that published the file which is `shown`.
+
+    Call it only while holding the lock; returns all that died.
+    """
     died = []
     for path in sorted(folder.glob("*.json")):
         record = read(path)
         if record["status"] == "running":
-            atomic.write_json(path, record | {"status": "crashed"})
+            status = "published" if record["run_id"] == shown else _ended(record)
+            atomic.write_json(path, record | {"status": status})
             died.append(record["run_id"])
     return died
+
+
+def _ended(record: dict[str, Any]) -> str:
+    """What became of a run that died: `published`, if readers had its lists by then, or `crashed`."""
+    done = {step["step"] for step in record.get("steps") or [] if step["status"] == "done"}
+    return "published" if "publish" in done else "crashed"
 
 
 def amend(folder: Path, run_id: str, **facts: Any) -> None:

@@ -303,6 +303,25 @@ def test_a_lost_record_of_what_is_shown_is_told_and_written_anew_and_nothing_goe
     assert lists(settings) == whole
 
 
+@pytest.mark.faults("B1.18")
+def test_a_date_that_is_gone_is_told_with_what_makes_it_again_and_is_missing_until_then(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    nightly(settings, LAST)
+    whole, day = lists(settings), DAYS[1]
+    shutil.rmtree(settings.runs / f"as_of={day}")
+    assert backfill.wanted(settings, DAYS[0], LAST, "missing") == [day]
+    assert nightly(settings, LAST)["status"] == "published"
+    (told,) = (record for record in caplog.records if record.getMessage() == "publish.lost")
+    assert told.as_of == str(day)  # type: ignore[attr-defined]
+    assert f"recjob backfill --from {day} --to {day} makes" in told.why  # type: ignore[attr-defined]
+    assert dates(settings) == [DAYS[0], LAST]
+    lower = attaching(settings, retention_dates=1)
+    assert backfill.wanted(lower, DAYS[0], LAST, "missing") == []
+    assert [one["as_of_date"] for one in backfill.backfill(settings, DAYS[0], LAST)["dates"]] == [str(day)]
+    assert lists(settings) == whole
+
+
 @pytest.mark.faults("B6.1", "B1.18")
 def test_forget_gets_through_damaged_lists_and_their_date_can_be_made_again(settings: Settings) -> None:
     nightly(settings, LAST)

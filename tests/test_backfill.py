@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from conftest import LAST, environment, small_world, world_in
 
-from jobs import backfill, cli, exits, ingest
+from jobs import backfill, cli, exits, ingest, run
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import atomic, models, runs
@@ -51,6 +51,25 @@ def until(day: date, after: date | None) -> Catalogue:
     return Catalogue(
         world.ratings.filter(pc.and_(pc.greater_equal(at, begin), pc.less(at, end))), world.movies, world.users
     )
+
+
+@pytest.mark.faults("B1.1")
+@pytest.mark.parametrize("step", ["running", "done"])
+def test_what_readers_see_of_a_run_that_was_killed_was_published(tmp_path: Path, step: str) -> None:
+    settings = world_in(tmp_path / "state")
+    made = nightly(settings, LAST)
+    *before, last = made["steps"]
+    killed = {
+        "status": "running",
+        "pid": 0,
+        "steps": [*before, last | {"status": step}],
+    }  # as one after the flip leaves it
+    run.amend(settings.journal, made["run_id"], **killed)
+    (record,) = run.records(settings.journal, settings.lock)
+    assert record["status"] == ("published" if step == "done" else "crashed")
+    assert backfill.wanted(settings, LAST, LAST, "missing") == backfill.wanted(settings, LAST, LAST, "failed") == []
+    assert nightly(settings, LAST)["status"] == "unchanged"
+    assert run.records(settings.journal, settings.lock)[0]["status"] == "published"
 
 
 @pytest.mark.slow

@@ -126,6 +126,18 @@ def test_a_date_whose_lists_are_lost_is_told_when_it_leaves_the_published_file(
     assert told == [str(BEFORE)]
 
 
+@pytest.mark.faults("B1.18")
+def test_lists_that_cannot_be_compared_with_those_before_are_told_by_their_place(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder,) = settings.runs.glob(f"as_of={LAST}/*")
+    shutil.rmtree(folder)
+    assert publishing.newest_before(settings, LAST) is None
+    (told,) = caplog.records
+    assert told.getMessage() == "lists.not_compared"
+    assert told.why == f"{folder}, which readers were shown, is not there: the new lists are compared with none"  # type: ignore[attr-defined]
+
+
 @pytest.mark.faults("B1.11")
 def test_no_flipped_bit_in_any_block_is_taken_for_a_list(tmp_path: Path) -> None:
     path = publish(tmp_path, "r1", [staged(tmp_path, "r1")]).path
