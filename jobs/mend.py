@@ -93,6 +93,7 @@ def _restore_records(settings: Settings) -> None:
     if not runs.unrecorded(settings.runs):
         return
     manifests = {model.version: model.manifest for model in models.versions(settings.models)}
+    manifests |= {before: manifests[now] for before, now in models.called_now(settings.models).items()}
     with suppress(CorruptState):  # of the published file, which is looked at next
         for folder in mending.restore_records(settings.runs, settings.database, manifests):
             why = f"{folder}/run.json was missing or damaged: it was written anew from what is published"

@@ -96,9 +96,11 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
 def _champion_of(settings: Settings, shown: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Promote the model of the newest lists shown, unless some of them are the champion's already; returns the champion."""
     crowned = models.champion(settings.models)
-    newest = shown[max(shown)]["model_version"] if shown else None
+    called = models.called_now(settings.models)
+    made_by = {day: called.get(at["model_version"], at["model_version"]) for day, at in shown.items()}
+    newest = made_by[max(made_by)] if made_by else None
     kept = {model.version for model in models.versions(settings.models)}
-    if crowned is None or newest not in kept or crowned.version in {at["model_version"] for at in shown.values()}:
+    if crowned is None or newest not in kept or crowned.version in made_by.values():
         return crowned.version if crowned else None
     models.promote(settings.models, newest)
     return str(newest)
@@ -133,11 +135,16 @@ def days_taken_back(settings: Settings) -> set[str]:
 
 def models_taken_back(settings: Settings) -> set[str]:
     """The models that no published lists were made with but such as were rolled back."""
+    called = models.called_now(settings.models)
     bad, good = (
-        {str(record.get("model_version")) for record in _made_lists(settings, status)}
+        {called.get(version, version) for version in map(_model_of, _made_lists(settings, status))}
         for status in ("rolled_back", "published")
     )
     return bad - good
+
+
+def _model_of(record: Mapping[str, Any]) -> str:
+    return str(record.get("model_version"))
 
 
 def _made_lists(settings: Settings, status: str) -> list[dict[str, Any]]:

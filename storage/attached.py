@@ -170,7 +170,8 @@ def record_of(
         record[name] = rows(f"SELECT * EXCLUDE ({left_out}) FROM {table} WHERE run_id = ?", run_id)
     version = record["model_version"]
     (published,) = rows("SELECT * EXCLUDE alias FROM models WHERE model_version = ?", version)
-    record["model"] = manifests.get(version) or published | {"version": version, "lineage": {"run_id": ""}}
+    kept = manifests.get(version, {"lineage": {"run_id": ""}})
+    record["model"] = {**kept, **published, "version": version}
     movies = folder / "movies.parquet"
     parquet.read(movies)
     record["files"] = {file.path.name: file.sha256 for file in own} | {movies.name: digest.of_file(movies)}

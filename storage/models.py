@@ -149,6 +149,12 @@ def find(root: Path, training: str) -> Model | None:
     return next((m for m in reversed(versions(root)) if m.manifest["lineage"]["training"] == training), None)
 
 
+def called_now(root: Path) -> dict[str, str]:
+    """The names of versions that `recjob forget` has stored anew, by each name that they had: lists keep those."""
+    lineages = {model.version: model.manifest["lineage"] for model in versions(root)}
+    return {before: version for version, lineage in lineages.items() for before in lineage.get("rewritten_from", [])}
+
+
 def champion(root: Path) -> Model | None:
     """The model in use, if there is one."""
     try:

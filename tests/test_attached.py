@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +297,10 @@ def test_a_lost_record_of_what_is_shown_is_told_and_written_anew_and_nothing_goe
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["lists.restored"]
     after = json.loads(path.read_bytes())
     assert (after.keys(), after["files"], after["rows"]) == (before.keys(), before["files"], before["rows"])
+    for instant in ("created_at", "trained_through"):
+        assert datetime.fromisoformat(after["model"].pop(instant)) == datetime.fromisoformat(
+            before["model"].pop(instant)
+        )
     assert after["model"].items() >= before["model"].items()
     assert query.status(settings)["damaged"] is None
     assert nightly(settings, LAST, Options(force="a new file"))["status"] == "published"

@@ -21,6 +21,7 @@ import straced
 from conftest import LAST, document, environment, small_world, world_in
 
 from jobs import backfill, explain, forget, ingest, query, run
+from jobs import publish as publishing
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import atomic, forgotten, models, warehouse
@@ -152,12 +153,27 @@ def test_everybody_else_keeps_their_lists_and_the_champion_scores_them_as_before
     lesser = models.champion(copy.models)
     assert champion is not None
     assert lesser is not None
-    assert lesser.manifest["lineage"]["rewritten_from"] == champion.version
+    assert lesser.manifest["lineage"]["rewritten_from"] == [champion.version]
     assert lesser.manifest["lineage"]["users"] == champion.manifest["lineage"]["users"] - 1
     nightly(copy, LAST, Options(model="champion", force="to compare"))
     assert [query.recommend(copy, other, 5)["recommendations"] for other in others] == [
         found["recommendations"] for found in before
     ]
+
+
+@pytest.mark.faults("B6.1", "B1.15")
+def test_a_rollback_finds_the_model_of_the_lists_by_the_name_that_it_had(copy: Settings) -> None:
+    made = {day: shown["model_version"] for day, shown in publishing.visible(copy).items()}
+    for one in (PERSON, "id-3"):
+        forget.forget(copy, [one])
+    bad = models.champion(copy.models)
+    assert bad is not None
+    assert bad.manifest["lineage"]["rewritten_from"][0] == made[str(LAST)]
+    publishing.rollback(copy)
+    good = models.champion(copy.models)
+    assert good is not None
+    assert good.manifest["lineage"]["rewritten_from"][0] == made[str(LAST - timedelta(days=1))]
+    assert publishing.models_taken_back(copy) == {bad.version}
 
 
 @pytest.mark.faults("B6.1")
