@@ -93,7 +93,9 @@ def _published(settings: Settings) -> Iterator[Finding]:
     if now is None:
         yield Finding("published", "warn", "nothing is published yet", FIRST)
         return
-    mend.demand_whole(settings)
+    warehouse.check(now)
+    if error := mend.lost_record(settings):
+        raise error
     told = query.status(settings)
     yield Finding("published", "good", f"lists of {told['as_of_date']}, {told['hours_old'] or 0:.0f} h old, whole")
     for log in (*settings.published.glob("*.wal"), *settings.state_dir.glob("*.wal")):

@@ -1,7 +1,6 @@
 """What is damaged of what readers see, or are to see: told, put aside, and what is left of it shown."""
 
 import logging
-from contextlib import suppress
 from pathlib import Path
 
 from jobs import publish
@@ -13,15 +12,15 @@ from storage.errors import CorruptState
 logger = logging.getLogger(__name__)
 
 
-def demand_whole(settings: Settings) -> None:
-    """Read what readers see whole; raises `CorruptState`, also where they are shown lists whose `run.json` is lost."""
-    warehouse.check(settings.database)
-    shown = {file.run_id for file in warehouse.shows(settings.database)}
+def lost_record(settings: Settings) -> CorruptState | None:
+    """The error for lists that readers are shown and whose `run.json` is lost: they have them, and nights do not."""
+    shown = {file.run_id for file in warehouse.shows(settings.database)} if settings.database.exists() else set()
     for folder in runs.unrecorded(settings.runs):
         if runs.run_of(folder) in shown:
             what = f"readers are shown {folder}, whose run.json is missing or cannot be read"
             hint = f"{runs.again(runs.day_of(folder))} writes it anew, as the next night does; remove nothing"
-            raise CorruptState(what, hint=hint)
+            return CorruptState(what, hint=hint)
+    return None
 
 
 def mend(settings: Settings) -> bool:
@@ -94,7 +93,6 @@ def _restore_records(settings: Settings) -> None:
         return
     manifests = {model.version: model.manifest for model in models.versions(settings.models)}
     manifests |= {before: manifests[now] for before, now in models.called_now(settings.models).items()}
-    with suppress(CorruptState):  # of the published file, which is looked at next
-        for folder in mending.restore_records(settings.runs, settings.database, manifests):
-            why = f"{folder}/run.json was missing or damaged: it was written anew from what is published"
-            logger.warning("lists.restored", extra={"as_of": runs.day_of(folder), "why": why})
+    for folder in mending.restore_records(settings.runs, settings.published, manifests):
+        why = f"{folder}/run.json was missing or damaged: it was written anew from what is published"
+        logger.warning("lists.restored", extra={"as_of": runs.day_of(folder), "why": why})

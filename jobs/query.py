@@ -86,10 +86,10 @@ def _looked_at(settings: Settings) -> tuple[dict[str, dict[str, Any]], CorruptSt
     try:
         shown = publish.visible(settings)
         if shown:
-            mend.demand_whole(settings)
+            warehouse.check(settings.database)
     except CorruptState as error:
         return {}, error
-    return shown, None
+    return shown, mend.lost_record(settings)
 
 
 def _plain(value: Any) -> Any:

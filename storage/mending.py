@@ -35,24 +35,23 @@ def put_aside_logs(root: Path, link: Path) -> list[Path]:
     return [atomic.put_aside(log, root) for log in logs]
 
 
-def restore_records(root: Path, link: Path, manifests: Mapping[str, Mapping[str, Any]]) -> list[Path]:
-    """Write `run.json` anew where it was lost, of lists that the current file shows and that are whole; returns where.
+def restore_records(staged: Path, root: Path, manifests: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+    """Write `run.json` anew where it was lost, of lists in `staged` that a file which is kept shows and that are whole.
 
-    What it said is in the published file as well, but for the whole manifest of the model: that is one of `manifests`, by
-    version, if it is kept. Raises `CorruptState` where the current file is damaged.
+    What it said is in that file as well, but for the whole manifest of the model: that is one of `manifests`, by version, if it
+    is kept. Returns the folders.
     """
-    lost, made = runs.unrecorded(root), []
-    if not lost or warehouse.current(link) is None:
-        return []
-    with warehouse.reader(link, asked=()) as connection:
-        shown = attached.files(connection)
-        for folder in lost:
-            own = [file for file in shown if file.path.parts[-3:-1] == folder.parts[-2:]]
-            if own and not any(attached.broken(own, thorough=True)):
-                with suppress(InvalidInput):  # its movies, which are not shown, are damaged: it stays lost
-                    atomic.write_json(folder / "run.json", attached.record_of(connection, folder, own, manifests))
-                    made.append(folder)
-    return made
+    lost = runs.unrecorded(staged)
+    for path in reversed(warehouse.versions(root)) if lost else ():
+        with suppress(CorruptState), warehouse.reader(path, asked=()) as connection:
+            shown = attached.files(connection)
+            for folder in runs.unrecorded(staged):
+                own = [file for file in shown if file.path.parts[-3:-1] == folder.parts[-2:]]
+                if own and not any(attached.broken(own, thorough=True)):
+                    with suppress(InvalidInput):  # its movies, which are not shown, are damaged: it stays lost
+                        record = attached.record_of(connection, folder, own, manifests)
+                        atomic.write_json(folder / "run.json", record)
+    return sorted(set(lost) - set(runs.unrecorded(staged)))
 
 
 def edited(link: Path) -> bool:

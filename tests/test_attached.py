@@ -288,8 +288,10 @@ def test_a_lost_record_of_what_is_shown_is_told_and_written_anew_and_nothing_goe
     if content is None:
         prune.by_hand(settings)
     assert sorted(settings.runs.rglob("*.parquet")) == files
-    damaged = query.status(settings)["damaged"]
+    told = query.status(settings)
+    damaged = told["damaged"]
     assert damaged is not None
+    assert told["dates"] == 3, "which readers see"
     assert str(path.parent) in damaged["why"]
     assert f"recjob backfill --from {day} --to {day} --only all" in damaged["hint"]
     assert {found["check"]: found["state"] for found in doctor.examine(settings)["findings"]}["published"] == "bad"
