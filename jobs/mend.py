@@ -30,6 +30,7 @@ def mend(settings: Settings) -> bool:
         logger.warning("published.stray_log", extra={"put_aside": str(log)})
     now = warehouse.current(settings.database)
     if now is None:
+        publish.tell_lost(settings, publish.lost(settings))
         return False
     try:
         warehouse.check(now)
@@ -39,8 +40,7 @@ def mend(settings: Settings) -> bool:
         if shown is None and publish.staged(settings):
             shown = publish.rest(settings, warehouse.run_id_of(now))
         logger.warning("published.damaged", extra={"why": str(error), "shown_instead": shown and shown.name})
-        for day in publish.lost(settings):
-            publish.tell_lost(settings, day)
+        publish.tell_lost(settings, publish.lost(settings))
         return True
     if any(file.made != file.path for file in warehouse.shows(now)):
         logger.info("published.moved", extra={"file": now.name, "why": "the state folder was: it is built anew"})

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -224,17 +224,17 @@ def lost(settings: Settings) -> list[str]:
     return [day for day in newest if day not in there | seen(settings).keys() | days_taken_back(settings)]
 
 
-def tell_lost(settings: Settings, day: str) -> None:
-    """Warn of a date whose lists are gone, and say what makes them again."""
-    why = f"its lists are not in {settings.runs} any more: recjob backfill --from {day} --to {day} makes them again"
-    logger.warning("publish.lost", extra={"as_of": day, "why": why})
+def tell_lost(settings: Settings, days: Iterable[str]) -> None:
+    """Warn of dates whose lists are gone, and say what makes them again."""
+    for day in days:
+        why = f"its lists are not in {settings.runs} any more: recjob backfill --from {day} --to {day} makes them again"
+        logger.warning("publish.lost", extra={"as_of": day, "why": why})
 
 
 def _publishable(settings: Settings) -> list[RunPartition]:
     """The newest staged dates, those with the kind of ids that the newest one has."""
     every = staged(settings)
-    for day in sorted(visible(settings).keys() - {str(partition.as_of) for partition in every}):
-        tell_lost(settings, day)
+    tell_lost(settings, sorted(visible(settings).keys() - {str(partition.as_of) for partition in every}))
     newest = every[-settings.publish.retention_dates :]
     if not newest:
         raise NoRatings("nothing is staged", hint="recjob score --date D")

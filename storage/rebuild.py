@@ -59,7 +59,7 @@ def schema_version(path: Path) -> int:
         try:
             found = connection.execute("SELECT max(schema_version) FROM schema_info").fetchall()[0][0]
         except duckdb.CatalogException as error:
-            raise CorruptState(f"{path} has no schema_info: recjob did not write it", hint="remove it") from error
+            raise CorruptState(f"{path} has no schema_info: recjob did not write it", hint=f"remove {path}") from error
     return int(found or 0)
 
 

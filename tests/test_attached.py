@@ -328,6 +328,7 @@ def test_a_date_that_is_gone_is_told_with_what_makes_it_again_and_is_missing_unt
     assert lists(settings) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.faults("B6.1", "B1.18")
 def test_forget_gets_through_damaged_lists_and_their_date_can_be_made_again(settings: Settings) -> None:
     nightly(settings, LAST)

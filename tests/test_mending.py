@@ -127,6 +127,19 @@ def test_a_date_whose_lists_are_lost_is_told_when_it_leaves_the_published_file(
 
 
 @pytest.mark.faults("B1.18")
+def test_dates_that_are_lost_with_all_that_is_published_are_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(settings.runs / f"as_of={BEFORE}")
+    shutil.rmtree(settings.published)
+    settings.database.unlink()
+    assert nightly(settings, LAST)["status"] == "published"
+    told = [record.as_of for record in caplog.records if record.getMessage() == "publish.lost"]  # type: ignore[attr-defined]
+    assert told == [str(BEFORE)]
+    assert backfill.wanted(settings, BEFORE, LAST, "missing") == [BEFORE]
+
+
+@pytest.mark.faults("B1.18")
 def test_lists_that_cannot_be_compared_with_those_before_are_told_by_their_place(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
