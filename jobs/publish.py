@@ -127,31 +127,33 @@ def taken_back(settings: Settings) -> set[str]:
 
 
 def days_taken_back(settings: Settings) -> set[str]:
-    """The dates whose newest lists were rolled back."""
-    newest = {str(one.as_of): one.run_id for one in staged(settings)}
-    taken = _made_lists(settings, "rolled_back")
-    return {record["as_of_date"] for record in taken if record["run_id"] > newest.get(record["as_of_date"], "")}
+    """The dates whose newest lists were rolled back, though others that came after them may be lost."""
+    made = {str(record["run_id"]): record for record in _made_lists(settings)}
+    runs_of = {(one["as_of_date"], run_id) for run_id, one in made.items()}
+    newest = dict(sorted(runs_of | {(str(one.as_of), one.run_id) for one in staged(settings)}))
+    return {day for day, run_id in newest.items() if run_id in made and made[run_id]["status"] == "rolled_back"}
 
 
 def models_taken_back(settings: Settings) -> set[str]:
     """The models that no published lists were made with but such as were rolled back."""
     called = models.called_now(settings.models)
     bad, good = (
-        {called.get(version, version) for version in map(_model_of, _made_lists(settings, status))}
+        {
+            called.get(one["model_version"], one["model_version"])
+            for one in _made_lists(settings)
+            if one["status"] == status
+        }
         for status in ("rolled_back", "published")
     )
     return bad - good
 
 
-def _model_of(record: Mapping[str, Any]) -> str:
-    return str(record.get("model_version"))
-
-
-def _made_lists(settings: Settings, status: str) -> list[dict[str, Any]]:
-    """The runs of a status that scored: others have published what these left."""
+def _made_lists(settings: Settings) -> list[dict[str, Any]]:
+    """The runs that have scored: others have published what these left."""
     history = journals.records(settings.journal, settings.lock)
-    scored = [record for record in history if any(step["step"] == "score" for step in record.get("steps") or [])]
-    return [record for record in scored if record["status"] == status]
+    return [
+        one for one in history if any((of["step"], of["status"]) == ("score", "done") for of in one.get("steps") or [])
+    ]
 
 
 def releasable(settings: Settings, run_id: str = "") -> RunPartition:

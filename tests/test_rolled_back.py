@@ -1,6 +1,7 @@
 """What was taken back stays so until somebody says otherwise."""
 
 import logging
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -39,6 +40,8 @@ def test_a_date_that_was_rolled_back_is_made_again_with_a_reason_only(settings: 
     made = nightly(settings, LAST, Options(force="the cause is mended"))
     assert publish.visible(settings)[str(LAST)]["run_id"] == made["run_id"]
     assert nightly(settings, LAST)["status"] == "unchanged"
+    shutil.rmtree(settings.runs / f"as_of={LAST}")  # what came after what was taken back is lost, and no less published
+    assert publish.days_taken_back(settings) == set()
 
 
 def test_an_earlier_run_of_a_date_that_is_shown_again_stays_and_so_does_one_that_was_chosen(settings: Settings) -> None:
