@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from jobs import signals
 from jobs.configuration import InvalidSettings
@@ -47,8 +48,8 @@ def score(night: Night, model: Model, settings: Settings, missing: Sequence[Shar
             machines = sum(node["Alive"] for node in ray.nodes())
             count = min(settings.score.actors or machines, len(missing))
             actor = ray.remote(max_restarts=_AGAIN, max_task_retries=_AGAIN, scheduling_strategy="SPREAD")(_Actor)
-            facts = ray.put(night)
-            actors = [actor.remote(facts, model, settings) for _ in range(count)]
+            facts = ray.put(night)  # held here: of one that is an argument itself, Ray warns that it may be lost
+            actors = [actor.remote([facts], model, settings) for _ in range(count)]
             pids = ray.get([one.pid.remote() for one in actors])
             logger.info("score.actors", extra={"machines": machines, "actors": count, "pids": pids})
             scored = ActorPool(actors).map_unordered(lambda one, shard: one.score.remote(shard), missing)
@@ -87,11 +88,14 @@ def use_device(settings: Settings) -> None:
 class _Actor:
     """Loads the model once, and scores shards."""
 
-    def __init__(self, night: Night, model: Model, settings: Settings) -> None:
+    def __init__(self, night: Sequence[Any], model: Model, settings: Settings) -> None:
+        """`night` has one reference, of Ray's, to the `Night`."""
         use_device(settings)
+        import ray
+
         from jobs import score as scoring
 
-        self._keeper = scoring.Keeper(scoring.Work.of(night, model, settings), QUIET, 0)
+        self._keeper = scoring.Keeper(scoring.Work.of(ray.get(night[0]), model, settings), QUIET, 0)
 
     def pid(self) -> int:
         """Its process, once the model is loaded."""
