@@ -17,6 +17,7 @@ from storage.catalogue import Catalogue
 EVE, NEXT = LAST - timedelta(days=1), LAST + timedelta(days=1)
 
 
+@pytest.mark.slow
 @pytest.mark.faults("B1.15")
 def test_a_date_that_was_rolled_back_is_made_again_with_a_reason_only(settings: Settings) -> None:
     nightly(settings, EVE)
