@@ -120,9 +120,8 @@ def _rewritten(settings: Settings, model: Model, listed: Forgotten) -> bool:
     fewer = without_users(train.load(model), gone)
     ids = ids | {"users": fewer.users.ids}
     version = f"{model.version.partition('-')[0]}-{models.digest(model.manifest['recipe'], fewer.weights, ids)[:8]}"
-    known = model.manifest["lineage"]
-    before = [*known.get("rewritten_from", []), model.version]
-    lineage = known | {"users": len(fewer.users), "rewritten_from": before}
+    before = [*models.called_before(model), model.version]
+    lineage = model.manifest["lineage"] | {"users": len(fewer.users), "rewritten_from": before}
     lineage["training"] = None  # nobody who is let in again shall find it in place of a training
     facts = {"lineage": lineage, "parameters": fewer.parameters}
     made = models.save(settings.models, version, model.manifest | facts, fewer.weights, ids)

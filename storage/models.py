@@ -151,8 +151,13 @@ def find(root: Path, training: str) -> Model | None:
 
 def called_now(root: Path) -> dict[str, str]:
     """The names of versions that `recjob forget` has stored anew, by each name that they had: lists keep those."""
-    lineages = {model.version: model.manifest["lineage"] for model in versions(root)}
-    return {before: version for version, lineage in lineages.items() for before in lineage.get("rewritten_from", [])}
+    return {before: model.version for model in versions(root) for before in called_before(model)}
+
+
+def called_before(model: Model) -> list[str]:
+    """The names that a version had, oldest first."""
+    names = model.manifest["lineage"].get("rewritten_from", [])
+    return [names] if isinstance(names, str) else list(names)  # one name, where an older recjob has stored it
 
 
 def champion(root: Path) -> Model | None:

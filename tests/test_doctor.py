@@ -83,11 +83,12 @@ def test_a_hook_that_cannot_be_started_and_a_metrics_file_that_cannot_be_written
     assert "secret" not in str(doctor.examine(settings))
 
 
-def test_the_command_exits_7_where_something_is_bad(recjob: Recjob, settings: Settings) -> None:
+def test_the_command_exits_7_where_something_is_bad(recjob: Recjob, settings: Settings, tmp_path: Path) -> None:
     assert recjob("doctor", "--json").returncode == 0
-    done = recjob("doctor", "--json", RECJOB_SCHEDULE_CRON="0 0 30 2 *")
+    (tmp_path / "file").write_text("")
+    done = recjob("doctor", "--json", RECJOB_PUBLISH_METRICS_FILE=str(tmp_path / "file" / "recjob.prom"))
     assert done.returncode == 7
-    assert [one["check"] for one in document(done)["findings"] if one["state"] == "bad"] == ["schedule"]
+    assert [one["check"] for one in document(done)["findings"] if one["state"] == "bad"] == ["metrics"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
