@@ -13,7 +13,7 @@ from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender.errors import RecommenderError
-from storage import atomic, held, models, remote, runs, shards, state, tabular, warehouse
+from storage import atomic, forgotten, held, models, remote, runs, shards, state, tabular, warehouse
 from storage.errors import FIRST, StorageError
 
 State = Literal["good", "warn", "bad"]
@@ -102,7 +102,14 @@ def _published(settings: Settings) -> Iterator[Finding]:
         yield Finding("published", "warn", f"{log} is a stray write-ahead log", "the next night puts it aside")
 
 
+def _forgotten(settings: Settings) -> Iterator[Finding]:
+    if hashes := forgotten.load(settings.state_dir).hashes:
+        yield Finding("forgotten", "good", f"{len(hashes)} people are kept out")
+
+
 def _registry(settings: Settings) -> Iterator[Finding]:
+    for folder in models.unreadable(settings.models):
+        yield Finding("models", "bad", f"{folder}/manifest.json cannot be read", f"restore {folder}, or remove it")
     champion = models.champion(settings.models)
     if champion is None:
         yield Finding("models", "warn", "there is no champion yet", "recjob nightly")
@@ -214,6 +221,7 @@ _LOOKS = (
     _disk,
     _input,
     _published,
+    _forgotten,
     _registry,
     _staged,
     _last_runs,

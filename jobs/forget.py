@@ -35,7 +35,12 @@ def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[st
     began = time.perf_counter()
     with state.held(settings, wait, "forget"):
         listed = forgotten.load(settings.state_dir).adding(ids)
-        journal = _journal(settings, ids)
+        try:
+            journal = _journal(settings, ids)
+        except CorruptState as error:
+            forgotten.save(settings.state_dir, listed)  # nobody comes back meanwhile
+            hint = f"{error.hint}; then recjob forget again, with the same ids"
+            raise CorruptState(str(error), hint=hint, **error.where) from error
         forgotten.save(settings.state_dir, listed)
         erased, damaged = finish(settings, listed)
         counts = {"journal": {"files": journal}, **erased}

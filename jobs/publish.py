@@ -95,7 +95,11 @@ def rollback(settings: Settings, to: str | None = None) -> dict[str, Any]:
 
 def _champion_of(settings: Settings, shown: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Promote the model of the newest lists shown, unless some of them are the champion's already; returns the champion."""
-    crowned = models.champion(settings.models)
+    try:
+        crowned = models.champion(settings.models)
+    except CorruptState as error:  # which the next night tells, too: readers go back all the same
+        logger.warning("model.damaged", extra={"version": None, "why": f"{error}; {error.hint}"})
+        return None
     called = models.called_now(settings.models)
     made_by = {day: called.get(at["model_version"], at["model_version"]) for day, at in shown.items()}
     newest = made_by[max(made_by)] if made_by else None

@@ -185,7 +185,7 @@ def read(path: Path) -> dict[str, Any]:
         record["status"], record["run_id"], record["as_of_date"]
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = f"remove {path}: the runs themselves are unharmed"
+        hint = f"remove {path}: lists are unharmed, but it is forgotten if these were rolled back"
         raise CorruptState(f"{path} cannot be read: {error}", hint=hint) from error
 
 

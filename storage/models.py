@@ -6,11 +6,13 @@ JSON only: nothing in a version is ever executed, and none of it is unpickled.
 
 import hashlib
 import json
+import logging
 import math
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from storage import atomic, parquet
 from storage.digest import of_file
 from storage.errors import CorruptState, NotFound, StorageError
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 _NAME = re.compile(r"[0-9]{8}-[0-9a-f]{6,64}")
@@ -137,11 +141,26 @@ def _is_version(path: Path) -> bool:
 
 
 def versions(root: Path) -> list[Model]:
-    """All versions, oldest first."""
-    if not root.is_dir():
-        return []
-    names = sorted(path.name for path in root.iterdir() if _is_version(path))
-    return sorted((load(root, name) for name in names), key=lambda model: str(model.manifest["created_at"]))
+    """All versions, oldest first, but for those whose manifest cannot be read: nights go on without them, and warn."""
+    found = []
+    for name in sorted(path.name for path in root.iterdir() if _is_version(path)) if root.is_dir() else []:
+        try:
+            found.append(load(root, name))
+        except CorruptState as error:
+            _warn(root / name, str(error))
+    return sorted(found, key=lambda model: str(model.manifest["created_at"]))
+
+
+def unreadable(root: Path) -> list[Path]:
+    """The folders of versions whose manifest cannot be read."""
+    known = {model.folder for model in versions(root)}
+    return sorted(path for path in root.iterdir() if _is_version(path) and path not in known) if root.is_dir() else []
+
+
+@cache
+def _warn(folder: Path, why: str) -> None:
+    """Tell of a damaged version, once."""
+    logger.warning("model.damaged", extra={"version": folder.name, "why": f"{why}; remove {folder}, or restore it"})
 
 
 def find(root: Path, training: str) -> Model | None:
@@ -167,12 +186,11 @@ def champion(root: Path) -> Model | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptState(f"{root}/champion.json cannot be read: {error}", hint=_OTHER) from error
+        raise CorruptState(f"{root}/champion.json cannot be read: {error}", hint=_CHAMPION) from error
     try:
         return load(root, str(version))
     except NotFound as error:
-        hint = "restore it, or remove champion.json: the next night then makes its model the champion"
-        raise CorruptState(f"{root}/champion.json names {version}, which is not there", hint=hint) from error
+        raise CorruptState(f"{root}/champion.json names {version}, which is not there", hint=_CHAMPION) from error
 
 
 def amend(root: Path, version: str, **facts: Any) -> Model:
@@ -205,6 +223,7 @@ def prune(root: Path, keep: int) -> list[str]:
     return [model.version for model in old]
 
 
+_CHAMPION = "restore it, or remove champion.json: the next night then makes its model the champion"
 _OTHER = "score with another version: recjob models list, then --model VERSION; or train again with --force"
 
 

@@ -377,3 +377,20 @@ def test_equal_ids_have_equal_hashes_in_one_list_and_other_hashes_in_another() -
     assert one.among(pa.array([1, 7, 7])).to_pylist() == [7]
     assert one.among(pa.array(["7", "07"])).to_pylist() == ["7"]
     assert one.letting_in(["7"]).hashes == frozenset()
+
+
+@pytest.mark.faults("B6.1")
+def test_a_damaged_record_stops_forget_and_nobody_comes_back_meanwhile(settings: Settings) -> None:
+    nightly(settings, LAST, Options(until="check"))
+    record = next(settings.journal.glob("*.json"))
+    record.write_text("{")
+    with pytest.raises(CorruptState) as caught:
+        forget.forget(settings, ["7"])
+    assert "with the same ids" in caught.value.hint
+    assert forgotten.load(settings.state_dir).pending
+    record.unlink()
+    nightly(settings, LAST, Options(until="check"))
+    assert not forgotten.load(settings.state_dir).pending
+    lake = pq.read_table(settings.lake / "ratings")
+    assert lake.num_rows
+    assert 7 not in lake["user_id"].to_pylist()

@@ -19,7 +19,7 @@ import straced
 from conftest import LAST, environment, world_in
 from worlds import GOOD, ask, publish, staged
 
-from jobs import backfill, mend, query, run, score
+from jobs import backfill, doctor, mend, query, run, score
 from jobs import publish as publishing
 from jobs.inputs import Night
 from jobs.nightly import Options, nightly
@@ -446,3 +446,20 @@ def test_a_flip_that_cannot_be_told_is_done_all_the_same(settings: Settings) -> 
     assert "error[E_IO]: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert settings.database.resolve() == warehouse.versions(settings.published)[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B1.11")
+def test_a_damaged_version_that_nobody_needs_stops_neither_nights_nor_rollback(settings: Settings) -> None:
+    nightly(settings, LAST + timedelta(days=1))
+    oldest = models.versions(settings.models)[0].folder
+    (oldest / "manifest.json").write_text("")
+    publishing.rollback(settings)
+    assert max(publishing.visible(settings)) == str(LAST)
+    assert nightly(settings, LAST + timedelta(days=2))["status"] == "published"
+    assert oldest not in {model.folder for model in models.versions(settings.models)}
+    (settings.models / "champion.json").write_text("{")
+    publishing.rollback(settings)
+    assert max(publishing.visible(settings)) == str(LAST)
+    found = doctor.examine(settings)["findings"]
+    assert [one["message"] for one in found if one["check"] == "models"] == [f"{oldest}/manifest.json cannot be read"]

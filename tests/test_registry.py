@@ -172,9 +172,10 @@ def test_a_version_with_a_broken_manifest_is_corrupt_and_not_unknown(tmp_path: P
     manifest.unlink()
     if content is not None:
         manifest.write_bytes(content)
-    for look in (lambda: models.load(tmp_path, VERSION), lambda: models.versions(tmp_path)):
-        with pytest.raises(CorruptState, match=r"manifest\.json"):
-            look()
+    with pytest.raises(CorruptState, match=r"manifest\.json"):
+        models.load(tmp_path, VERSION)
+    assert models.versions(tmp_path) == []
+    assert models.unreadable(tmp_path) == [manifest.parent]
 
 
 def test_a_version_that_is_there_is_kept(tmp_path: Path) -> None:
