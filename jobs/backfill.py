@@ -37,8 +37,9 @@ def backfill(
         except (Busy, DiskFailed):
             raise
         except (StorageError, RecommenderError) as error:
-            logger.error("backfill.failed", extra={"as_of": str(day), "why": str(error)})
-            outcome = {"as_of_date": str(day), "status": "failed", "error": str(error), "exit_code": exits.code(error)}
+            why = f"{error} ({error.hint})" if error.hint else str(error)
+            logger.error("backfill.failed", extra={"as_of": str(day), "why": why})
+            outcome = {"as_of_date": str(day), "status": "failed", "error": why, "exit_code": exits.code(error)}
         outcomes.append(outcome)
     failed = sum(outcome["status"] == "failed" for outcome in outcomes)
     return {"from": str(first), "to": str(last), "only": only, "dates": outcomes, "failed": failed}
