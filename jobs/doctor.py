@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jobs import engine, inputs, kept, mend, query, schedule
+from jobs import engine, iceberg, inputs, kept, mend, query, schedule
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
@@ -178,6 +178,17 @@ def _store(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _iceberg(settings: Settings) -> Iterator[Finding]:
+    if not settings.publish.iceberg:
+        return
+    iceberg.check(settings)
+    if warehouse.current(settings.database) and iceberg.differ(settings):
+        message = f"the tables of {settings.publish.iceberg} are not what readers see"
+        yield Finding("iceberg", "warn", message, "the next night or rollback ends that")
+    else:
+        yield Finding("iceberg", "good", f"the tables of {settings.publish.iceberg} are what readers see")
+
+
 def _schedule(settings: Settings) -> Iterator[Finding]:
     upcoming = schedule.upcoming(settings, 1)
     yield Finding("schedule", "good", f"next at {upcoming['next'][0]['at']}, for {upcoming['next'][0]['as_of_date']}")
@@ -226,6 +237,7 @@ _LOOKS = (
     _staged,
     _last_runs,
     _store,
+    _iceberg,
     _schedule,
     _told_afterwards,
     _device,

@@ -18,7 +18,7 @@ MEANINGS: dict[int, tuple[str, str]] = {
         "no",
     ),
     BUSY: ("another run holds the lock", "yes"),
-    RESOURCES: ("disk, memory, permission, I/O, object store", "yes, a few times"),
+    RESOURCES: ("disk, memory, permission, I/O, object store, catalogue", "yes, a few times"),
     INTEGRITY: (
         "a file of recjob's own failed its integrity check, or parted from its copy; doctor: tonight would not work",
         "no",
@@ -46,6 +46,7 @@ CODES: dict[type[Exception], int] = {
     storage.NoPermission: RESOURCES,
     storage.StoreFailed: RESOURCES,
     storage.StoreForbidden: RESOURCES,
+    storage.CatalogueFailed: RESOURCES,
     storage.StoreMissing: USAGE,
     storage.CorruptState: INTEGRITY,
     storage.AuditFailed: INTEGRITY,

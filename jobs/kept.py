@@ -45,10 +45,15 @@ def kept(settings: Settings, holder: str) -> Iterator[None]:
     try:
         store.push(holder)
     except StorageError as error:
-        error.args = (f"what was done here stands, but {settings.store.url} does not have it: {error}",)
-        code = exits.code(error)
-        journals.amend(settings.journal, holder, exit_code=code, error_kind=error.kind, error_message=str(error))
+        tell(settings, holder, f"{settings.store.url} does not have it: {error}", error)
         raise
+
+
+def tell(settings: Settings, holder: str, but: str, error: StorageError) -> None:
+    """Let an error, and the record of the run `holder`, say that what was done here stands."""
+    error.args = (f"what was done here stands, but {but}",)
+    code = exits.code(error)
+    journals.amend(settings.journal, holder, exit_code=code, error_kind=error.kind, error_message=str(error))
 
 
 def sync(settings: Settings, wait: float = 0.0, discard: bool = False) -> dict[str, Any]:

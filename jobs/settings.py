@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from jobs.folder import StateFolder
 from recommender.config import ModelConfig, Recipe, TrainConfig, recipe
 
 
@@ -176,6 +177,8 @@ class Publish:
 
     mode: Literal["copy", "attach"] = "copy"
     """copy: the published file has the lists; attach: it has views over their staged Parquet (docs/publishing.md)."""
+    iceberg: str = ""
+    """CATALOGUE.NAMESPACE of Iceberg tables that have the lists, too (docs/publishing.md#iceberg-tables); empty: none."""
     retention_dates: int = 14
     """Newest dates in the published file; older partitions are pruned."""
     keep_files: int = 3
@@ -231,7 +234,7 @@ class Hooks:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StateFolder):
     """Everything a run depends on besides its date and the ratings."""
 
     state_dir: Path = Path("state")
@@ -262,58 +265,3 @@ class Settings:
     def recipe_of(self, name: str) -> Recipe:
         """The recipe called `name`, with the configured hyper-parameters if it is the configured one."""
         return self.recipe if name == self.model.name else recipe(name)
-
-    @property
-    def lake(self) -> Path:
-        """Ratings, movies and users that `recjob ingest` filled."""
-        return self.state_dir / "lake"
-
-    @property
-    def cache(self) -> Path:
-        """What was fetched of an input in an object store."""
-        return self.state_dir / "cache"
-
-    @property
-    def models(self) -> Path:
-        """The model registry."""
-        return self.state_dir / "models"
-
-    @property
-    def runs(self) -> Path:
-        """Staged partitions by date."""
-        return self.state_dir / "runs"
-
-    @property
-    def journal(self) -> Path:
-        """One record per attempt."""
-        return self.state_dir / "journal"
-
-    @property
-    def published(self) -> Path:
-        """Published files."""
-        return self.state_dir / "published"
-
-    @property
-    def database(self) -> Path:
-        """The link that readers open."""
-        return self.state_dir / "recommendations.duckdb"
-
-    @property
-    def reports(self) -> Path:
-        """Pictures of experiments."""
-        return self.state_dir / "reports"
-
-    @property
-    def pages(self) -> Path:
-        """The HTML reports of nights."""
-        return self.reports / "nightly"
-
-    @property
-    def guarded(self) -> tuple[Path, ...]:
-        """The folders that only the holder of the lock writes to."""
-        return self.journal, self.models, self.runs, self.published, self.lake, self.pages
-
-    @property
-    def lock(self) -> Path:
-        """The lock between runs."""
-        return self.state_dir / "lock"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from jobs import kept
+from jobs import iceberg, kept
 from jobs import run as journals
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
@@ -21,11 +21,16 @@ logger = logging.getLogger(__name__)
 def held(settings: Settings, wait: float, holder: str) -> Iterator[None]:
     """Hold the lock of the state folder, which an older recjob may have written: then it is first brought to this version.
 
-    With `store.url` what is newer there is taken up before, and what is new here is copied there after. Raises `Busy`;
-    `StateVersion` where a newer one has written it, and then nothing was touched; `NoPermission`; what `kept.kept` does.
+    With `store.url` what is newer there is taken up before, and what is new here is copied there after; the tables of
+    `publish.iceberg` follow. Raises `Busy`; `StateVersion` where a newer one has written it, and then nothing was touched;
+    `NoPermission`; what `kept.kept` and `iceberg.followed` do.
     """
     state.check(settings.state_dir)
-    with atomic.lock(settings.lock, wait, holder), kept.kept(settings, holder):
+    with (
+        atomic.lock(settings.lock, wait, holder),
+        iceberg.followed(settings, holder),
+        kept.kept(settings, holder),
+    ):
         noted = state.check(settings.state_dir)
         if os.geteuid() == 0 and (noted == 0 or settings.state_dir.stat().st_uid != 0):
             logger.warning(

@@ -121,6 +121,12 @@ class StoreMissing(StoreFailed):
     kind = "E_STORE_MISSING"
 
 
+class CatalogueFailed(StoreFailed):
+    """An Iceberg catalogue could not be reached, or would not have the tables of lists."""
+
+    kind = "E_CATALOGUE"
+
+
 class CorruptState(StorageError):
     """A file of recjob's own does not match what was recorded about it."""
 

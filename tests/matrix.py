@@ -23,6 +23,7 @@ GROUPS = {
     "B5": "Security",
     "B6": "Erasure, upgrade, interface",
     "B7": "Object stores",
+    "B8": "Catalogues of tables",
 }
 FAULTS = {
     "B1.1": ("kill -9 in every step of a night, and at the n-th rename, sync or write", "P4"),
@@ -131,6 +132,9 @@ FAULTS = {
     "B7.11": ("the bytes of a person in the store after `forget`", "P7"),
     "B7.13": ("a file of the state folder is damaged whose copy is whole", "P4"),
     "B7.12": ("a policy that allows no more than the documents say", "P8"),
+    "B8.1": ("an Iceberg catalogue that is not there, or is down", "P8"),
+    "B8.2": ("killed while its tables are changed", "P1"),
+    "B8.3": ("tables there that are somebody else's, or have other ids", "P4"),
 }
 
 

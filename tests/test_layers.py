@@ -43,6 +43,7 @@ HOMES = {
     ],
     "optuna": ["jobs/tune.py"],
     "ray": ["jobs/engine.py"],
+    "pyiceberg": ["storage/iceberg.py"],
     "matplotlib": ["jobs/plots.py", "jobs/report_plots.py"],
     "jinja2": ["jobs/report.py"],
     "prometheus_client": ["jobs/metrics.py"],
@@ -107,7 +108,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom jobs.commands import recjob\n"
         "recjob.main(['--help'], standalone_mode=False)\n"
-        "heavy = {'tensorflow', 'duckdb', 'pyarrow', 'numpy', 'apscheduler', 'matplotlib', 'optuna', 'rich'} & set(sys.modules)\n"
+        "heavy = {'tensorflow', 'duckdb', 'pyarrow', 'numpy', 'apscheduler', 'matplotlib', 'optuna', 'rich', 'pyiceberg'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     times = []

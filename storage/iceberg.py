@@ -1,0 +1,191 @@
+"""What readers of the published file see, as tables of an Iceberg catalogue over the staged Parquet: no list is copied.
+
+The files have no column of their date and run, which are the names of their folders. The tables are partitioned by both, by
+identity, and of such a partition readers take what a file lacks (Iceberg's specification, "Column projection"). Of the ids in a
+file nothing is noted.
+
+Each table has one snapshot. What earlier ones showed is removed from the disk, and people may be on it who are forgotten.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from storage import attached, parquet, warehouse
+from storage.errors import CatalogueFailed, StorageError
+from storage.runs import RunPartition
+
+if TYPE_CHECKING:  # an extra that takes a third of a second: imported where a catalogue is asked
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
+
+COPIED = ("movies", "runs")
+"""Small tables, which are written as the published file has them."""
+_OURS = "recjob.published"
+"""Property of the tables that recjob has made: it writes no others."""
+_PROPERTIES = {
+    _OURS: "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "1",
+    "write.metadata.metrics.default": "none",
+}
+_PARTITIONED = ("as_of_date", "run_id")
+_MEANINGS = "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
+_EPOCH = date(1970, 1, 1)
+_HINT = "the lists are published all the same, and the next run tries again; a table that was dropped is made anew"
+
+Place = Callable[[Path, str], str]
+"""The URL at which readers of the catalogue find a staged file, by its path and its sha256."""
+
+
+def is_configured(catalogue: str) -> bool:
+    """Whether PyIceberg's file or environment says what the catalogue is."""
+    from pyiceberg.utils.config import Config
+
+    return bool(Config().get_catalog_config(catalogue))
+
+
+class Tables:
+    """The tables of recjob in one namespace of a catalogue. Every method raises `CatalogueFailed`."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: CATALOGUE.NAMESPACE, the first as PyIceberg's configuration has it."""
+        from pyiceberg.catalog import load_catalog
+
+        self.name = name
+        catalogue, _, self._namespace = name.partition(".")
+        with _failing(f"the Iceberg catalogue {catalogue!r} cannot be opened"):
+            self._catalogue = load_catalog(catalogue)
+
+    def show(self, published: Path, partitions: Sequence[RunPartition], place: Place) -> dict[str, int]:
+        """Let the tables have the lists of `partitions`, and of the published file what is small; returns their files.
+
+        Each table changes in one step, one after the other. Killed in between, it is done again.
+        """
+        with _failing(f"the tables of {self.name} cannot be written"), warehouse.reader(published, asked=()) as reader:
+            self._catalogue.create_namespace_if_not_exists(self._namespace)
+            for name in COPIED:
+                rows = reader.sql(f"FROM {name}").to_arrow_table()
+                table = self._made(name, rows.schema)
+                (table.overwrite if table.current_snapshot() else table.append)(rows)
+                _tidy(table, copied=True)
+            found = {}
+            for name in attached.TABLES:
+                shown = [partition for partition in partitions if partition.has(name)]
+                if shown or self._catalogue.table_exists(f"{self._namespace}.{name}"):
+                    meanings = dict(reader.execute(_MEANINGS, [name]).fetchall())
+                    table = self._made(name, *(_columns(one.path(name), meanings) for one in shown[-1:]))
+                    _set(table, [_file(table, one, name, place) for one in shown])
+                    _tidy(table, copied=False)
+                    found[name] = len(shown)
+        return found
+
+    def files(self) -> set[str]:
+        """The URLs of the files of lists that readers of the catalogue see."""
+        with _failing(f"the tables of {self.name} cannot be read"):
+            names = [f"{self._namespace}.{name}" for name in attached.TABLES]
+            tables = [self._catalogue.load_table(name) for name in names if self._catalogue.table_exists(name)]
+            return {path for table in tables for path in _files(table)}
+
+    def _made(self, name: str, columns: pa.Schema | None = None) -> "Table":
+        """A table of recjob's: with these columns, too, if it was there, and made if it was not."""
+        whole = f"{self._namespace}.{name}"
+        if not self._catalogue.table_exists(whole):
+            with self._catalogue.create_table_transaction(whole, columns, properties=_PROPERTIES) as change:
+                if name in attached.TABLES:
+                    with change.update_spec() as spec:
+                        for column in _PARTITIONED:
+                            spec.add_identity(column)
+                mapping = change.table_metadata.schema().name_mapping.model_dump_json()
+                change.set_properties({"schema.name-mapping.default": mapping})
+        table = self._catalogue.load_table(whole)
+        if _OURS not in table.properties:
+            hint = "name another namespace: publish.iceberg is CATALOGUE.NAMESPACE"
+            raise CatalogueFailed(f"{self.name}.{name} is a table that recjob has not made", hint=hint)
+        if columns is not None:
+            with table.update_schema() as change:
+                change.union_by_name(columns)
+        return table
+
+
+def _columns(path: Path, meanings: Mapping[str, str]) -> pa.Schema:
+    """The columns of a list's file, between its date and its run, with their meanings; null where a file lacks them."""
+    stored = parquet.open_file(path).schema_arrow
+    kinds = {"as_of_date": pa.date32(), **{field.name: field.type for field in stored}, "run_id": pa.string()}
+    return pa.schema([pa.field(name, kind, metadata={"doc": meanings[name]}) for name, kind in kinds.items()])
+
+
+def _file(table: "Table", partition: RunPartition, name: str, place: Place) -> "DataFile":
+    """A staged file as an entry of the table."""
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+    from pyiceberg.typedef import Record
+
+    path = partition.path(name)
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=place(path, partition.record["files"][path.name]),
+        file_format=FileFormat.PARQUET,
+        partition=Record((partition.as_of - _EPOCH).days, partition.run_id),
+        record_count=parquet.open_file(path).metadata.num_rows,
+        file_size_in_bytes=path.stat().st_size,
+        spec_id=table.spec().spec_id,
+    )
+
+
+def _files(table: "Table") -> dict[str, "DataFile"]:
+    """The files that a table has, by their URLs."""
+    return {task.file.file_path: task.file for task in table.scan().plan_files()}
+
+
+def _set(table: "Table", wanted: Sequence["DataFile"]) -> None:
+    """Let a table have these files and no others."""
+    there, named = _files(table), {file.file_path: file for file in wanted}
+    if there.keys() == named.keys():
+        return
+    with table.transaction() as change, change.update_snapshot().overwrite() as snapshot:
+        for path in named.keys() - there.keys():
+            snapshot.append_data_file(named[path])
+        for path in there.keys() - named.keys():
+            snapshot.delete_data_file(there[path])
+
+
+def _tidy(table: "Table", *, copied: bool) -> None:
+    """Let the newest snapshot of a table be its only one, and remove what else was written for the others.
+
+    Of a table that is `copied` that includes rows; those of lists are files of the state folder.
+    """
+    table.refresh()
+    newest = table.current_snapshot()
+    old = [snapshot for snapshot in table.snapshots() if newest and snapshot.snapshot_id != newest.snapshot_id]
+    if not newest or not old:
+        return
+    left = {path for snapshot in old for path in _written(table, snapshot, copied)}
+    table.maintenance.expire_snapshots().by_ids([snapshot.snapshot_id for snapshot in old]).commit()
+    for path in sorted(left - set(_written(table, newest, copied))):
+        table.io.delete(path)
+
+
+def _written(table: "Table", snapshot: "Snapshot", copied: bool) -> Iterator[str]:
+    yield snapshot.manifest_list
+    for manifest in snapshot.manifests(table.io):
+        yield manifest.manifest_path
+        if copied:
+            yield from (entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io))
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Whatever goes wrong with a catalogue as `CatalogueFailed`: its driver, server and store each have errors of their own."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:  # what there is has no class in common
+        raise CatalogueFailed(
+            f"{what}: {type(error).__name__}: {str(error) or 'no more is said'}", hint=_HINT
+        ) from error
