@@ -284,6 +284,14 @@ def _check_ranges(settings: Settings) -> None:
             f"model.blend is {list(weights)}, expected three weights of choice, taste and stars from 0 on, not all 0",
             hint="[1, 0.5, 0.8], in the environment 1,0.5,0.8; without it the holdout decides",
         )
+    if settings.input.part:
+        from storage.part import Part  # takes numpy
+
+        try:
+            Part.parsed(settings.input.part)
+        except ValueError as error:
+            hint = "3/16 is the third of sixteen parts of the users"
+            raise InvalidSettings(f"input.part is {settings.input.part!r}, expected K/N", hint=hint) from error
     if settings.model.name not in RECIPES:
         raise InvalidSettings(f"model.name is {settings.model.name!r}, expected one of {', '.join(RECIPES)}")
     for key in ("timezone", "schedule.timezone"):

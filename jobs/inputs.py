@@ -22,6 +22,7 @@ from recommender.rules import NO_RULES, Rules
 from storage import digest, forgotten, remote, steady, tabular, urls
 from storage import ratings as stored
 from storage.errors import InvalidInput, NoRatings
+from storage.part import Part
 from storage.ratings import Limits
 
 logger = logging.getLogger(__name__)
@@ -167,8 +168,9 @@ def _read(settings: Settings, before: datetime | None, known_at: datetime | None
         named = {"path": remote.url_in(file["path"], settings.cache)}
         logger.debug("input.file", extra={name: file[name] for name in told} | named)
     movies_path, users_path = _beside(settings, "movies"), _beside(settings, "users")
-    movies = stored.read_movies(movies_path, vars(settings.input.columns)) if movies_path else None
-    users = stored.read_users(users_path, vars(settings.input.columns), before=before) if users_path else None
+    called = vars(settings.input.columns)
+    movies = stored.read_movies(movies_path, called) if movies_path else None
+    users = stored.read_users(users_path, called, before=before, part=limits.part) if users_path else None
     for name, table in (("movie_id", movies), ("user_id", users)):
         if table is not None and table[name].type != found.table[name].type:
             kinds = f"{table[name].type} there and {found.table[name].type} in the ratings"
@@ -209,7 +211,8 @@ def key_of(night: Night, settings: Settings, model: str) -> str:
 def ratings_of(settings: Settings) -> tuple[str, dict[str, str], Limits]:
     """Where the ratings are, what their columns are called and which are usable; files of others are left to settle."""
     own = settings.input
-    limits = Limits(own.lowest_rating, own.highest_rating, own.max_rejected)
+    part = Part.parsed(own.part) if own.part else None
+    limits = Limits(own.lowest_rating, own.highest_rating, own.max_rejected, part)
     others = [Path(path) for path in (own.movies, own.users) if path]
     steady.settle([*(tabular.files_of(own.ratings) if own.ratings else []), *others], own.settle_seconds)
     return own.ratings or str(settings.lake / "ratings"), vars(own.columns) if own.ratings else {}, limits

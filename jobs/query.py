@@ -11,6 +11,7 @@ from jobs import run as journals
 from jobs.settings import Settings
 from storage import answers, atomic, models, parquet, warehouse
 from storage.errors import CorruptState, NotFound
+from storage.part import Part
 
 NOBODY = (
     "ids are written as the source writes them, and people who came after that date or were forgotten (recjob forget)"
@@ -46,6 +47,9 @@ def recommend(settings: Settings, user: str, limit: int = 10) -> dict[str, Any]:
         rows = answers.of_user(connection, "one_list", user)[:limit]
     if not found:
         hint = f"{NOBODY} have no list; recjob query 'SELECT user_id FROM user_status LIMIT 5'"
+        if settings.input.part:
+            own = Part.parsed(settings.input.part)
+            hint = f"such an id is in part {own.of_user(user)}, and this is {own}; {hint}"
         raise NotFound("there is no such user in the newest lists", hint=hint)
     return {
         **{key: _plain(value) for key, value in found[0].items()},

@@ -41,6 +41,8 @@ class Input:
     lake's."""
     users: str = ""
     """Parquet or CSV with user_id, or its URL; empty: the lake's. Users without a rating get a list of popular movies."""
+    part: str = ""
+    """K/N: only the users of part K of N, which share nothing (docs/howto/size.md#parts); empty: all."""
     max_rejected: float = 0.0
     """Largest share of rating rows that may be unusable (null, not finite, off the scale) before the run is refused."""
     lowest_rating: float | None = None

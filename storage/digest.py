@@ -53,7 +53,7 @@ class _ColumnDigest:
             self._items.update(array.flatten())
         elif pa.types.is_string(array.type):
             self._fixed.update(_bytes(pc.binary_length(array)))
-            self._text.update(_text(pc.fill_null(array, "")))
+            self._text.update(letters(pc.fill_null(array, "")))
         elif pa.types.is_floating(array.type):
             self._fixed.update(_bytes(array))
         elif pa.types.is_boolean(array.type):
@@ -92,7 +92,7 @@ def _bytes(numbers: pa.Array) -> bytes:
     return filled.tobytes()
 
 
-def _text(array: pa.Array) -> bytes:
+def letters(array: pa.Array) -> bytes:
     """The bytes of all strings, one after the other, without making Python strings of them."""
     if not len(array):
         return b""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from storage import digest, narrow, order, steady, tabular
 from storage.errors import InvalidInput, NoRatings
+from storage.part import Part
 from storage.tabular import Problem
 
 _KINDS = {"user_id": "id", "movie_id": "id", "rating": "rating", "rated_at": "time"}
@@ -45,12 +46,14 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What makes a rating unusable, and how much of it is too much."""
+    """What makes a rating unusable, how much of it is too much, and whose are wanted."""
 
     lowest: float | None = None
     highest: float | None = None
     max_rejected: float = 0.0
     """Largest share of the rows before the watermark that may be rejected."""
+    part: Part | None = None
+    """The users whose ratings are wanted; None: all. Rows of others are looked at all the same, and then not kept."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,15 @@ def read_movies(path: Path, columns: Mapping[str, str]) -> pa.Table:
     return _read_beside(path, columns, _MOVIES, "movie_id")
 
 
-def read_users(path: Path, columns: Mapping[str, str], *, before: datetime | None) -> pa.Table:
-    """The users table in a Parquet or CSV file, without users who join at or after `before`."""
+def read_users(
+    path: Path, columns: Mapping[str, str], *, before: datetime | None, part: Part | None = None
+) -> pa.Table:
+    """The users table in a Parquet or CSV file, without users who join at or after `before`; only those of `part`, if given."""
     users = _read_beside(path, columns, _USERS, "user_id")
     if before is not None and "joined_at" in users.column_names:
         here = pc.less(users["joined_at"], pa.scalar(before, tabular.UTC_TIME))
         users = users.filter(pc.fill_null(here, True))
-    return users
+    return part.within(users) if part else users
 
 
 def _read_beside(path: Path, columns: Mapping[str, str], kinds: Mapping[str, str], key: str) -> pa.Table:
@@ -139,7 +144,8 @@ def _usable(
 ) -> tuple[order.Columns, list[dict[str, Any]], list[dict[str, Any]]]:
     """The usable rows of all files before the instant, their lineage, and what was rejected; raises `NoRatings`.
 
-    Of each file only that is kept, narrow, before the next is read.
+    Of each file only that is kept, narrow, before the next is read. Rows of users that are not wanted are counted and let go,
+    those of CSV once it is known whether ids are numbers, which takes all files.
     """
     paths = tabular.files_of(source)
     kinds = _KINDS | ({"ingested_at": "time"} if columns.get("ingested_at") else {})
@@ -157,15 +163,18 @@ def _usable(
         if not problems:  # otherwise only what else is wrong is wanted
             past, refused = _checked(table, path, before, known_at, limits)
             rejected += refused
-            tables.append((path, past))
-            files.append(file | _lineage(table.num_rows, sum(entry["rows"] for entry in refused), past))
+            files.append(file | _counted(table.num_rows, past.num_rows, refused))
+            tables.append((path, past if tabular.is_csv(path) else _wanted(past, limits)))
     _raise(problems)
     for name in ("user_id", "movie_id"):
         tables = list(zip(paths, tabular.one_type(tables, name), strict=True))
+    tables = [(path, _wanted(table, limits) if tabular.is_csv(path) else table) for path, table in tables]
+    files = [file | _used(table) for file, (_, table) in zip(files, tables, strict=True)]
     _refuse_too_many(rejected, sum(file["rows"] - file["rows_future"] for file in files), limits)
     if not any(file["rows_used"] for file in files):
         when = f" before {before.isoformat()}" if before else ""
-        raise NoRatings(f"{source} has no ratings{when}", hint="is the date right? Ratings count up to its end")
+        whose = f" of part {limits.part} of the users" if limits.part else ""
+        raise NoRatings(f"{source} has no ratings{whose}{when}", hint="is the date right? Ratings count up to its end")
     return {name: narrow.joined([table[name] for _, table in tables]) for name in _KINDS}, files, rejected
 
 
@@ -260,16 +269,21 @@ def _refuse_too_many(rejected: list[dict[str, Any]], rows: int, limits: Limits) 
     )
 
 
-def _lineage(rows: int, refused: int, past: pa.Table) -> dict[str, Any]:
+def _wanted(past: pa.Table, limits: Limits) -> pa.Table:
+    return limits.part.within(past) if limits.part else past
+
+
+def _counted(rows: int, usable: int, refused: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many rows a file has, and how many of them do not count."""
+    rejected = sum(entry["rows"] for entry in refused)
+    return {"rows": rows, "rows_future": rows - rejected - usable, "rows_rejected": rejected}
+
+
+def _used(past: pa.Table) -> dict[str, Any]:
+    """What is used of a file."""
     span = pc.min_max(past["rated_at"]).as_py()
-    return {
-        "rows": rows,
-        "rows_used": past.num_rows,
-        "rows_future": rows - refused - past.num_rows,
-        "rows_rejected": refused,
-        "min_rated_at": _naive(span["min"]),
-        "max_rated_at": _naive(span["max"]),
-    }
+    ends = {name: _naive(span[name[:3]]) for name in ("min_rated_at", "max_rated_at")}
+    return {"rows_used": past.num_rows, **ends}
 
 
 def _naive(instant: datetime | None) -> str | None:

@@ -79,7 +79,7 @@ def is_data(inside: PurePath) -> bool:
 
 def read(path: Path, wanted: Mapping[str, str]) -> pa.Table:
     """The columns `wanted` (recjob's name -> name in the file) that a file has, under recjob's names; ids of CSV as text."""
-    if path.name.endswith(_CSV):
+    if is_csv(path):
         table = _csv(path, wanted)
     elif path.suffix == ".parquet":
         table = bounds.read_parquet(path, set(wanted.values()))
@@ -132,16 +132,21 @@ def whole_numbers(column: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.match_substring_regex(column, _WHOLE_NUMBER), min_count=0).as_py())
 
 
+def is_csv(path: Path) -> bool:
+    """Whether a file's name says that it is CSV, where whole numbers and text look alike."""
+    return path.name.endswith(_CSV)
+
+
 def one_type(tables: list[tuple[Path, pa.Table]], name: str) -> list[pa.Table]:
     """The tables with one type of id in column `name`, narrow or wide; raises `InvalidInput` where files disagree.
 
     Ids of CSV files become int64 only if those of all files can.
     """
-    texts = [narrow.plain(table[name]) for path, table in tables if path.name.endswith(_CSV)]
+    texts = [narrow.plain(table[name]) for path, table in tables if is_csv(path)]
     numeric = bool(texts) and all(whole_numbers(column) for column in texts)
     done = []
     for path, table in tables:
-        if numeric and path.name.endswith(_CSV):
+        if numeric and is_csv(path):
             at = table.column_names.index(name)
             table = table.set_column(at, name, narrow.plain(table[name]).cast(pa.int64()))
         done.append(table)
