@@ -1,16 +1,19 @@
 """What a state folder holds that is copied to a store: files by path and digest, and links."""
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage import digest
+from storage import digest, parquet
+from storage.errors import InvalidInput
 
+_FORGOTTEN = "forgotten.json"
 _FILES = (
     *("lake/**/*", "models/[0-9]*/*", "models/champion.json", "runs/as_of=*/run=*/*", "journal/*.json"),
-    *("published/*.duckdb", "reports/nightly/*.html", "forgotten.json", "version.json"),
+    *("published/*.duckdb", "reports/nightly/*.html", _FORGOTTEN, "version.json"),
 )
 """What of a state folder is copied; all else can be made again, or is of this machine."""
 _LINKS = ("recommendations.duckdb", "reports/nightly/latest.html")
@@ -63,20 +66,53 @@ def of(root: Path, known: Held) -> Held:
     return Held(files, links, stamps)
 
 
-def damaged(here: Held, known: Held) -> str | None:
-    """A file that was not removed or replaced by recjob, but is gone or another since it was `known`; None where all are whole.
+def damaged(root: Path, here: Held, known: Held) -> list[str]:
+    """The files that are gone, or others, since they were `known`, and that recjob did not remove or replace.
 
-    What is in a folder with a manifest never changes under its name, and goes before or with the manifest.
+    Staged lists, what is in a model and published files never change under their names; what does is replaced as a
+    whole, so one that cannot be read was damaged. A folder goes as a whole, of lists what `run.json` no longer names
+    goes, and a published file goes once readers are shown another. The list of who was forgotten never goes.
     """
-    for path, file in known.files.items():
-        folder = path.rpartition("/")[0]
-        manifest = next((m for m in (f"{folder}/run.json", f"{folder}/manifest.json") if m in known.files), None)
-        if manifest is None or path == manifest:
-            continue
-        named = here.files.get(manifest) == known.files[manifest]
-        if here.files.get(path) != file and (path in here.files or named):
-            return path
-    return None
+    changed = [path for path, file in known.files.items() if here.files.get(path) != file]
+    return [
+        path
+        for path in changed
+        if (_spoiled(root, path, here, known) if path in here.files else _lost(path, here, known))
+    ]
+
+
+def has_forgotten_more(here: Held, known: Held, damaged: Collection[str]) -> bool:
+    """Whether the list of who was forgotten was written since it was `known`."""
+    return _FORGOTTEN not in damaged and here.files.get(_FORGOTTEN) != known.files.get(_FORGOTTEN)
+
+
+def _spoiled(root: Path, path: str, here: Held, known: Held) -> bool:
+    """Whether a file that is another now is none that recjob has written."""
+    folder, _, name = path.rpartition("/")
+    if path.startswith(("runs/", "models/", "published/")) and not name.endswith(".json"):
+        return True
+    try:
+        if name.endswith(".parquet"):
+            parquet.read(root / path)
+        elif name.endswith(".json"):
+            document = json.loads((root / path).read_text(encoding="utf-8"))
+            named = document["files"] if name in ("run.json", "manifest.json") else {}
+            meant = {one: (here.files | known.files).get(f"{folder}/{one}") for one in named}
+            return any(file is not None and file.sha256 != named[one] for one, file in meant.items())
+    except (InvalidInput, OSError, ValueError, KeyError, TypeError):
+        return True
+    return False
+
+
+def _lost(path: str, here: Held, known: Held) -> bool:
+    """Whether a file that is gone was not removed by recjob."""
+    top, folder = path.partition("/")[0], path.rpartition("/")[0]
+    if top == "runs" and not path.endswith("/run.json"):
+        record = f"{folder}/run.json"
+        return record in known.files and here.files.get(record) == known.files[record]
+    if top in ("runs", "models") and folder != "models":
+        return any(other.startswith(f"{folder}/") for other in here.files)
+    return path in (here.links.get(_LINKS[0]), _FORGOTTEN)
 
 
 def parsed(document: Mapping[str, Any]) -> Held:

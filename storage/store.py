@@ -74,12 +74,16 @@ class Store:
     def follow(self, discard: bool = False) -> Done | None:
         """Take up the newest commit where this folder is empty, or at an older one; None where it is at the newest already.
 
-        Raises `StoreConflict` where both have what the other has not, unless told to `discard` what only this folder has;
-        `CorruptState` where the store lacks something; `StateVersion`; `StoreFailed`.
+        What was damaged here since it was copied is brought back either way. Raises `StoreConflict` where both have what the
+        other has not, unless told to `discard` what only this folder has; `CorruptState` where the store lacks something;
+        `StateVersion`; `StoreFailed`.
         """
         for _ in range(_TRIES):
             note, name = self.note(), self._newest(self._listed("commits"))
-            if not name or (name == note.commit and not note.taking and not discard):
+            if not name:
+                return None
+            if name == note.commit and not note.taking and not discard:
+                self._restore(note)
                 return None
             newest = self._read(name)
             if newest is None:
@@ -89,7 +93,9 @@ class Store:
                 self._save(Note(name, tidy=False, held=known))
                 return None
             here = held.of(self.root, note.held)
-            unchanged = note.commit and here.essence == note.held.essence
+            lost = {path: note.held.files[path] for path in held.damaged(self.root, here, note.held)}
+            whole = dataclasses.replace(here, files=here.files | lost)
+            unchanged = note.commit and whole.essence == note.held.essence
             if not (note.taking or discard or unchanged or held.is_empty(self.root)):
                 raise self._conflict(newest.name)
             if (done := self._take(newest, here)) is not None:
@@ -106,11 +112,9 @@ class Store:
         here = held.of(self.root, note.held)
         if here == note.held and note.commit and note.tidy and not repair:
             return None
-        if damaged := held.damaged(here, note.held):
-            hint = (
-                "recjob sync --discard takes what is there; a night puts damaged lists aside, and copies what is whole"
-            )
-            raise CorruptState(f"{self.root / damaged} is gone or was changed: {self.url} keeps its copy", hint=hint)
+        if damaged := held.damaged(self.root, here, note.held):
+            what = f"{self.root / damaged[0]} is gone or was changed: {self.url} keeps its copy"
+            raise CorruptState(what, hint="the next run brings it back from there, and so does recjob sync")
         listed = self._listed("")
         there = self._newest(listed)
         if there and there != note.commit:
@@ -169,6 +173,19 @@ class Store:
         self._save(Note(commit.name, held=dataclasses.replace(commit.held, stamps=stamps)))
         logger.info("store.taken_up", extra={"commit": commit.name, "files": len(wanted), "bytes": size})
         return Done(commit.name, len(wanted), size)
+
+    def _restore(self, note: Note) -> None:
+        """Bring back what was damaged here since it was copied; what the store has not either stays for others to tell."""
+        here, gone = held.of(self.root, note.held), list[str]()
+        damaged = held.damaged(self.root, here, note.held)
+        if not damaged or held.has_forgotten_more(here, note.held, damaged):  # the store still shows those people
+            return
+        objects.each(lambda path: self._download(path, note.held.files[path], gone), damaged)
+        for name, target in here.links.items():
+            if str(Path(name).parent / target) in damaged:  # it is not newer than the link: nobody has written to it
+                atomic.flip(self.root / name, (self.root / name).parent / target)
+        back = [path for path in damaged if path not in gone]
+        logger.warning("store.restored", extra={"commit": note.commit, "restored": back, "not_there": gone})
 
     def _download(self, path: str, file: Copied, gone: list[str]) -> None:
         target = self.root / path

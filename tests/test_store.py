@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import duckdb
 import pytest
 import test_forget
 from conftest import LAST, document, environment, world_in
@@ -27,7 +28,7 @@ from jobs import settings as configured
 from jobs.configuration import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
-from storage import atomic, models, objects, runs
+from storage import atomic, digest, forgotten, mending, models, objects, runs
 from storage.errors import CorruptState, StateVersion, StoreConflict, StoreFailed, StoreForbidden
 from storage.held import Held
 from storage.held import of as held
@@ -484,18 +485,200 @@ def test_the_policies_of_the_document_are_enough_and_no_more(
         assert action in caught.value.hint
 
 
-@pytest.mark.faults("B7.13")
-@pytest.mark.parametrize("gone", [True, False])
-def test_damage_here_never_replaces_what_the_store_has(store: Store, first: Settings, gone: bool) -> None:
-    before = in_store(store, first.store.url)
-    (lists,) = first.runs.glob(f"as_of={LAST}/*/recommendations.parquet")
-    content = lists.read_bytes()
-    lists.unlink() if gone else lists.write_bytes(content[:-50] + bytes(50))
-    with pytest.raises(CorruptState, match="keeps its copy"):
-        kept.sync(first)
-    assert in_store(store, first.store.url) == before
-    kept.sync(first, discard=True)
-    assert lists.read_bytes() == content
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.chmod(0o640)
+    path.write_bytes(content[: len(content) // 2])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.chmod(0o640)
+    path.write_bytes(content)
+
+
+COMMITTED = ("PUT .*/commits", "current")
+"""Requests that are done although whoever made them is killed: after them the store has the night."""
+
+
+def edited(path: Path) -> None:
+    """Other arrays, which the list of files vouches for."""
+    flipped(path.parent / "weights.npz")
+    document = json.loads(path.read_text())
+    document["files"]["weights.npz"] = digest.of_file(path.parent / "weights.npz")
+    path.write_text(json.dumps(document))
+
+
+DAMAGED = [
+    *((f"runs/as_of={LAST}/*/recommendations.parquet", damage) for damage in (cut, flipped, Path.unlink)),
+    *((f"runs/as_of={LAST}/*/run.json", damage) for damage in (cut, Path.unlink)),
+    *(("models/*/weights.npz", damage) for damage in (flipped, Path.unlink)),
+    *(("models/*/manifest.json", damage) for damage in (cut, edited, Path.unlink)),
+    *(("published/*.duckdb", damage) for damage in (flipped, Path.unlink)),
+    *(("lake/ratings/*/*.parquet", cut), ("lake/movies.parquet", flipped)),
+    *(("models/champion.json", cut), ("journal/*.json", cut), ("forgotten.json", cut), ("forgotten.json", Path.unlink)),
+]
+
+
+@pytest.mark.faults("B7.13", "B1.11", "B1.18", "B3.14")
+@pytest.mark.parametrize(("pattern", "damage"), DAMAGED, ids=[f"{name}-{how.__name__}" for name, how in DAMAGED])
+def test_damage_here_never_replaces_what_the_store_has_and_the_next_run_brings_that_back(
+    store: Store,
+    first: Settings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    pattern: str,
+    damage: Callable[[Path], None],
+) -> None:
+    with state.held(first, 0, "forget"):
+        forgotten.save(first.state_dir, forgotten.load(first.state_dir).adding(["nobody"]))
+    before, there = held(first.state_dir, Held()), in_store(store, first.store.url)
+    path = max(first.state_dir.glob(pattern))
+    with pytest.raises(CorruptState, match="keeps its copy"), state.held(first, 0, "a run"):
+        damage(path)
+    assert in_store(store, first.store.url) == there
+    other = machine(first, tmp_path / "other", first.store.url)
+    state.take_up(other, 0)
+    assert held(other.state_dir, Held()) == before
+    with state.held(first, 0, "the next"):
+        assert held(first.state_dir, Held()) == before
+    assert "store.restored" in caplog.text
+    assert not mending.edited(first.database)
+    assert in_store(store, first.store.url) == there
+
+
+@pytest.mark.faults("B7.11", "B7.13")
+def test_nobody_comes_back_with_what_is_brought_back(
+    store: Store, first: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "TRIES", 1)
+    store.fails("503", "PUT .*commits")
+    with pytest.raises(StoreFailed, match="does not have it"):
+        forget.forget(first, [test_forget.PERSON])
+    store.faults.clear()
+    cut(max(first.runs.glob(f"as_of={LAST}/*/run.json")))
+    for _ in range(2):
+        with pytest.raises(CorruptState, match="keeps its copy"):
+            kept.sync(first)
+        assert test_forget.holding(first.state_dir, test_forget.PERSON.encode()) == set()
+
+
+def test_a_machine_that_is_behind_follows_whatever_was_damaged_in_it(
+    store: Store, first: Settings, tmp_path: Path
+) -> None:
+    other = machine(first, tmp_path / "other", first.store.url)
+    state.take_up(other, 0)
+    nightly(first, LAST, CHECK)
+    for pattern in ("published/*.duckdb", "models/*/weights.npz", "lake/movies.parquet"):
+        flipped(max(other.state_dir.glob(pattern)))
+    kept.sync(other)
+    assert held(other.state_dir, Held()) == held(first.state_dir, Held())
+
+
+def shown(settings: Settings) -> tuple[list[Any], str]:
+    """What readers see of the lists, but for the ids of runs, and the digest of the newest."""
+    with duckdb.connect(str(settings.database), read_only=True) as connection:
+        rows = connection.execute("SELECT * EXCLUDE run_id FROM recommendations ORDER BY ALL").fetchall()
+    return rows, runs.partitions(settings.runs)[-1].record["output_digest"]
+
+
+@pytest.fixture(scope="module")
+def one_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, tuple[list[Any], str]]:
+    """One night that no store has, and what readers are to see after the next."""
+    root = tmp_path_factory.mktemp("one")
+    made = world_in(root / "state", test_forget.world())
+    nightly(made, LAST - timedelta(days=1))
+    undisturbed = machine(made, root / "undisturbed", "", empty=False)
+    nightly(undisturbed, LAST)
+    return made, shown(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B1.1", "B7.8", "B7.9")
+@pytest.mark.parametrize(
+    "moment",
+    ["train.epoch", "score.done", "publish.done", "PUT .*/objects", "PUT .*/commits", "current"],
+)
+def test_a_night_that_is_killed_is_made_by_this_machine_and_by_an_empty_one_with_the_same_lists(
+    store: Store, one_night: tuple[Settings, tuple[list[Any], str]], url: str, tmp_path: Path, moment: str
+) -> None:
+    template, expected = one_night
+    settings = machine(template, tmp_path / "state", url, empty=False)
+    kept.sync(settings)
+    dead = killed_at(store, settings, moment)
+    bucket = store.bucket()
+    for key, content in in_store(store, url).items():
+        store.put(bucket, f"recjob/{key}", content)
+    empty = machine(template, tmp_path / "empty", f"s3://{bucket}/recjob")
+    assert nightly(empty, LAST)["status"] == ("unchanged" if moment in COMMITTED else "published")
+    assert shown(empty) == expected
+    whole(store, empty)
+    assert dead == -signal.SIGKILL
+    nightly(settings, LAST)
+    assert shown(settings) == expected
+    whole(store, settings)
+    taken = machine(template, tmp_path / "taken", url)
+    state.take_up(taken, 0)
+    assert held(taken.state_dir, Held()) == held(settings.state_dir, Held())
+    assert shown(taken) == expected
+
+
+def night_of(settings: Settings, store: Store) -> subprocess.Popen[str]:
+    """The night in a process of its own."""
+    env = environment(settings) | store.environment | {"RECJOB_STORE_URL": settings.store.url}
+    command = [sys.executable, "-m", "jobs.cli", "nightly", "--date", str(LAST), "--log-format", "json"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def killed_at(store: Store, settings: Settings, moment: str) -> int:
+    """Kill the night at an event of its log, or while it waits for the reply to a request; returns how it ended."""
+    stopped, dead = threading.Event(), threading.Event()
+    if by_log := "." in moment and " " not in moment:
+        dead.set()
+    else:
+        store.fails("call", moment, times=1, call=lambda: (stopped.set(), dead.wait(60)))
+    with night_of(settings, store) as child:
+        assert child.stderr is not None
+        if by_log:
+            assert any(f'"{moment}"' in line for line in child.stderr)
+        else:
+            assert stopped.wait(120)
+        child.kill()
+        ended = child.wait(60)
+    dead.set()
+    store.faults.clear()
+    return ended
+
+
+@pytest.mark.slow
+@pytest.mark.faults("B4.5")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_during_a_push_leaves_the_store_as_it_was_and_the_next_run_completes_it(
+    store: Store,
+    one_night: tuple[Settings, tuple[list[Any], str]],
+    url: str,
+    tmp_path: Path,
+    number: int,
+    code: int,
+) -> None:
+    template, expected = one_night
+    settings = machine(template, tmp_path / "state", url, empty=False)
+    kept.sync(settings)
+    before = in_store(store, url)
+    asked, told = threading.Event(), threading.Event()
+    store.fails("call", "PUT .*/objects", times=1, call=lambda: (asked.set(), told.wait(60)))
+    with night_of(settings, store) as child:
+        assert asked.wait(120)
+        child.send_signal(number)
+        time.sleep(0.5)
+        told.set()
+        assert child.wait(60) == code
+    after = in_store(store, url)
+    assert {name: after[name] for name in before} == before
+    assert shown(settings) == expected
+    nightly(settings, LAST)
+    whole(store, settings)
 
 
 def test_a_push_asks_as_often_as_the_document_says(store: Store, first: Settings) -> None:
