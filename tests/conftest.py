@@ -1,12 +1,16 @@
 """Small worlds on disk, and recjob as a real child process."""
 
+import dataclasses
+import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,10 +26,12 @@ import pyarrow as pa
 import pytest
 from objectstore import Store
 
-from jobs import configuration, ingest
+from jobs import configuration, ingest, kept
+from jobs import settings as configured
 from jobs.settings import Settings
-from storage import objects
+from storage import models, objects, runs, warehouse
 from storage.catalogue import Catalogue
+from storage.store import Store as Copy
 
 FIRST, LAST = date(2026, 3, 1), date(2026, 3, 10)
 FAST = {
@@ -45,6 +51,47 @@ hypothesis.settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job hands that on to every child
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+COPIES: list[str] = []
+"""With --store: the URL below which every state folder has its copy."""
+brought_back = pytest.mark.no_store("the store brings back what is damaged here, as test_store.py shows")
+TOLD: list[str] = []
+"""The `store.url` that a test has used."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store", action="store_true", help="give every state folder a copy in an object store on loopback"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--store"):
+        serving = ExitStack()
+        store = serving.enter_context(objectstore.serving())
+        config.add_cleanup(serving.close)
+        os.environ.update(store.environment)
+        COPIES.append(f"s3://{store.bucket()}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --store only tests of a state folder of `world_in`, but for those that say why a copy is none of theirs."""
+    if not config.getoption("--store"):
+        return
+    left_out = [item for item in items if not _has_world(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        for mark in item.iter_markers("no_store"):
+            item.add_marker(pytest.mark.skip(reason=f"--store: {mark.args[0]}"))
+
+
+def _has_world(item: pytest.Item) -> bool:
+    """Whether a test has a state folder, and none that it gives a store itself."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    made = hasattr(getattr(item, "module", None), "world_in") or fixtures & {"settings", "recjob"}
+    return bool(made) and not fixtures & {"store", "serving"}
 
 
 @pytest.fixture(autouse=True)
@@ -105,10 +152,49 @@ def settings(tmp_path: Path) -> Settings:
 
 def world_in(state: Path, catalogue: Catalogue | None = None, **changes: Any) -> Settings:
     """Ingest a world into a state folder; `changes` are dotted keys with __ for the dot."""
-    flags = FAST | {"state_dir": state} | {key.replace("__", "."): value for key, value in changes.items()}
+    flags = (
+        FAST
+        | {"state_dir": state, "store.url": copy_of(state)}
+        | {key.replace("__", "."): value for key, value in changes.items()}
+    )
     made = configuration.load(None, {}, flags)
     ingest.append(made, "a small world", catalogue or small_world(), 0.0)
     return made
+
+
+def copied(settings: Settings, state: Path) -> Settings:
+    """The same world in another folder, to do with as a test likes."""
+    shutil.copytree(settings.state_dir, state, symlinks=True)
+    made = dataclasses.replace(settings, state_dir=state, store=configured.Store(copy_of(state)))
+    if COPIES:
+        kept.sync(made)
+    return made
+
+
+def copy_of(state: Path) -> str:
+    """The `store.url` of a state folder: each has one of its own with --store, and none without."""
+    if not COPIES:
+        return ""
+    TOLD.append(f"{COPIES[0]}/{hashlib.sha256(bytes(state.absolute())).hexdigest()[:16]}")
+    return TOLD[-1]
+
+
+@pytest.fixture(autouse=True)
+def copies_are_whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """With --store: after a test an empty machine takes up each copy, and nothing in it is damaged, whatever was done here."""
+    TOLD.clear()
+    yield
+    for url in dict.fromkeys(TOLD):
+        taken = tmp_path_factory.mktemp("taken") / "state"
+        Copy(url, taken).follow()
+        for version in models.versions(taken / "models"):
+            models.contents(version)
+        assert runs.unrecorded(taken / "runs") == []
+        for partition in runs.every(taken / "runs"):
+            runs.verify(partition)
+        for path in warehouse.versions(taken / "published"):
+            warehouse.check(path)
+        assert not [path for path in taken.rglob("*") if path.is_symlink() and not path.exists()]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -119,6 +205,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     values["RECJOB_PUBLISH_KEEP_REPORTS"] = str(settings.publish.keep_reports)
     values["RECJOB_PUBLISH_MODE"] = settings.publish.mode
+    values |= {"RECJOB_STORE_URL": settings.store.url} if settings.store.url else {}
     return os.environ | values | {"RECJOB_STATE_DIR": str(settings.state_dir)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 import straced
-from conftest import LAST, document, environment, small_world, world_in
+from conftest import LAST, brought_back, copied, document, environment, small_world, world_in
 from worlds import DAY, ask, catalogue, publish, staged
 
 from jobs import backfill, doctor, export, forget, mend, prune, query, run
@@ -179,8 +179,7 @@ def attaching(settings: Settings, **changes: Any) -> Settings:
 @pytest.fixture
 def settings(made: Settings, tmp_path: Path) -> Settings:
     """A copy of the three nights that a test may spoil, brought to where it is by a night."""
-    shutil.copytree(made.state_dir, tmp_path / "state", symlinks=True)
-    return dataclasses.replace(made, state_dir=tmp_path / "state")
+    return copied(made, tmp_path / "state")
 
 
 def recjob(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -224,6 +223,7 @@ def test_what_a_kept_file_shows_is_kept_and_can_be_rolled_back_to(settings: Sett
 
 @pytest.mark.faults("B1.11")
 @pytest.mark.parametrize("day", [DAYS[1], DAYS[2]])
+@brought_back
 def test_damaged_lists_are_told_and_repaired_by_the_next_night(
     settings: Settings, day: date, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,6 +274,7 @@ def test_a_list_is_shown_though_a_file_of_another_table_is_gone_and_its_date_can
 
 @pytest.mark.faults("B1.18")
 @pytest.mark.parametrize("content", [None, b'{"as_of_date": "2026-03-0'])
+@brought_back
 def test_a_lost_record_of_what_is_shown_is_told_and_written_anew_and_nothing_goes(
     settings: Settings, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -330,6 +331,7 @@ def test_a_date_that_is_gone_is_told_with_what_makes_it_again_and_is_missing_unt
 
 @pytest.mark.slow
 @pytest.mark.faults("B6.1", "B1.18")
+@brought_back
 def test_forget_gets_through_damaged_lists_and_their_date_can_be_made_again(settings: Settings) -> None:
     nightly(settings, LAST)
     whole, day = [row for row in lists(settings) if row[1] != "id-7"], DAYS[1]
@@ -354,8 +356,7 @@ def test_forget_killed_at_any_step_leaves_lists_that_can_be_read(settings: Setti
     before, left = lists(settings), []
     # one date is rewritten; the link is not flipped yet; it is, and of the old lists half are removed
     for name, number in (("rename", 7), ("rename", 19), ("unlink", 24)):
-        copy = dataclasses.replace(settings, state_dir=tmp_path / f"{name}-{number}")
-        shutil.copytree(settings.state_dir, copy.state_dir, symlinks=True)
+        copy = copied(settings, tmp_path / f"{name}-{number}")
         inject = ["-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}"]
         done = straced.recjob(inject, ["forget", "--user", "id-7"], environment(copy), tmp_path / "log")
         assert done.returncode == -9, done.stderr

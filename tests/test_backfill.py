@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pytest
-from conftest import LAST, environment, small_world, world_in
+from conftest import LAST, brought_back, environment, small_world, world_in
 
 from jobs import backfill, cli, exits, ingest, run
 from jobs.nightly import Options, nightly
@@ -74,6 +74,7 @@ def test_what_readers_see_of_a_run_that_was_killed_was_published(tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.faults("B4.8")
+@brought_back
 def test_a_backfill_with_one_bad_day_makes_the_others_as_they_were_made_on_their_days(
     tmp_path: Path, command: Any
 ) -> None:

@@ -1,6 +1,5 @@
 """Nights and publications that are killed, or that the disk fails, at any of their calls to the system."""
 
-import dataclasses
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 import straced
-from conftest import LAST, environment, world_in
+from conftest import LAST, copied, environment, world_in
 from straced import Call
 from worlds import ask, publish, staged
 
@@ -58,8 +57,7 @@ class Nights:
         assert len(self.new) == 2 * len(self.old)
 
     def copy(self, name: str) -> Settings:
-        shutil.copytree(self.template.state_dir, self.root / name, symlinks=True)
-        return dataclasses.replace(self.template, state_dir=self.root / name)
+        return copied(self.template, self.root / name)
 
     def night(self, settings: Settings, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
         """The night as a child process, `before` put before its command."""
@@ -94,12 +92,13 @@ def after(calls: list[Call], name: str, end: str) -> Call:
 
 def moments(calls: list[Call]) -> dict[str, tuple[Call, str]]:
     """Calls of a night before which it is killed, and what the next night must log: whatever was finished is used."""
+    flip = after(calls, "rename", "undisturbed/recommendations.duckdb")
     return {
         "it is the champion": (after(calls, "rename", "models/champion.json"), "model.found"),
         "the lists are staged": (after(calls, "rename", "run=RUN"), "model.found"),
         "the file is built": (after(calls, "fsync", "published/.draft-recommendations-RUN.duckdb"), "score.found"),
-        "the link is flipped": (after(calls, "rename", "undisturbed/recommendations.duckdb"), "score.found"),
-        "the flip is synced": (after(calls, "fsync", "undisturbed"), "unchanged"),
+        "the link is flipped": (flip, "score.found"),
+        "the flip is synced": (next(call for call in calls[calls.index(flip) :] if call.name == "fsync"), "unchanged"),
         "the old file is pruned": (after(calls, "unlink", "published/recommendations-RUN.duckdb"), "unchanged"),
     }
 

@@ -1,17 +1,17 @@
 """A model in the registry that is not what was stored, by command: told with its file and a way on, and never worked around."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, LAST, environment, world_in
+from conftest import LAST, brought_back, copied, environment, world_in
 
-from jobs import cli, configuration, exits
+from jobs import cli, exits
 from jobs.nightly import Options, nightly
+from jobs.settings import Settings
 from storage import digest, models
 
 
@@ -48,11 +48,11 @@ def other_shape(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A state in which one date is published and the model of the next is trained; its folder and the two models."""
+def two_nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str, str]:
+    """A state in which one date is published and the model of the next is trained; and the two models."""
     settings = world_in(tmp_path_factory.mktemp("two") / "state")
     first = nightly(settings, LAST.replace(day=9))
-    return settings.state_dir, first["model_version"], nightly(settings, LAST, Options(until="train"))["model_version"]
+    return settings, first["model_version"], nightly(settings, LAST, Options(until="train"))["model_version"]
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str
     ],
 )
 @pytest.mark.faults("B3.14")
+@brought_back
 def test_a_damaged_model_is_told_and_readers_keep_their_lists(
-    two_nights: tuple[Path, str, str],
+    two_nights: tuple[Settings, str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Path], None],
     named: str,
 ) -> None:
-    state, earlier, version = two_nights
-    shutil.copytree(state, tmp_path / "state", symlinks=True)
-    settings = configuration.load(None, {}, FAST | {"state_dir": tmp_path / "state"})
+    template, earlier, version = two_nights
+    settings = copied(template, tmp_path / "state")
     live = settings.database.resolve()
     damage(settings.models / version)
     for name, value in environment(settings).items():

@@ -1,6 +1,5 @@
 """Published files that were damaged, edited or given a stray log, state folders that cannot be used, disks without room."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 import straced
-from conftest import LAST, environment, world_in
+from conftest import LAST, brought_back, copied, environment, world_in
 from worlds import GOOD, ask, publish, staged
 
 from jobs import backfill, doctor, mend, query, run, score
@@ -44,8 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def settings(made: Settings, tmp_path: Path) -> Settings:
     """A copy of the two nights that a test may spoil."""
-    shutil.copytree(made.state_dir, tmp_path / "state", symlinks=True)
-    return dataclasses.replace(made, state_dir=tmp_path / "state")
+    return copied(made, tmp_path / "state")
 
 
 def lists(settings: Settings) -> Rows:
@@ -76,6 +74,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.faults("B1.11")
 @pytest.mark.parametrize("damage", DAMAGE)
+@brought_back
 def test_a_damaged_file_is_told_by_status_put_aside_by_the_next_night_and_built_anew(
     settings: Settings, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,6 +114,7 @@ def test_readers_get_the_newest_whole_file_as_soon_as_a_night_begins(settings: S
 
 
 @pytest.mark.faults("B1.11")
+@brought_back
 def test_a_date_whose_lists_are_lost_is_told_when_it_leaves_the_published_file(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +178,7 @@ def test_nobody_is_taken_back_to_a_damaged_file(settings: Settings) -> None:
 
 
 @pytest.mark.faults("B1.11")
+@brought_back
 def test_damaged_staged_lists_of_another_date_stop_a_night_which_says_what_helps(settings: Settings) -> None:
     whole = lists(settings)
     (path,) = settings.runs.glob(f"as_of={BEFORE}/*/recommendations.parquet")
@@ -212,6 +213,7 @@ def test_rollback_is_quick_and_takes_the_champion_of_the_bad_night_back(settings
 
 
 @straced.needed
+@pytest.mark.no_store("it counts the renames of a rollback, and copying it takes some more")
 @pytest.mark.faults("B1.15", "B1.1")
 def test_a_rollback_killed_at_any_step_is_done_by_the_next_and_goes_no_further(
     settings: Settings, tmp_path: Path
@@ -263,6 +265,7 @@ def test_a_stray_log_is_put_aside_with_a_warning(settings: Settings, caplog: pyt
 
 
 @pytest.mark.faults("B1.13")
+@brought_back
 def test_what_somebody_wrote_into_the_published_file_is_told_and_gone_the_next_night(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -450,6 +453,7 @@ def test_a_flip_that_cannot_be_told_is_done_all_the_same(settings: Settings) -> 
 
 @pytest.mark.slow
 @pytest.mark.faults("B1.11")
+@brought_back
 def test_a_damaged_version_that_nobody_needs_stops_neither_nights_nor_rollback(settings: Settings) -> None:
     nightly(settings, LAST + timedelta(days=1))
     oldest = models.versions(settings.models)[0].folder

@@ -141,6 +141,7 @@ def test_a_planted_link_is_not_written_through(settings: Settings, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.faults("B5.6")
+@pytest.mark.no_store("a copy asks the network by design")
 def test_a_night_asks_no_network(settings: Settings, tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("needs unshare -rn")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAST, environment, small_world, world_in
+from conftest import LAST, copied, environment, small_world, world_in
 from hypothesis import given
 from hypothesis import strategies as st
 from worlds import DAY, GOOD, STATUS, batch, schemas, staged
@@ -61,8 +61,7 @@ def whole(kept: tuple[Settings, RunPartition]) -> RunPartition:
 
 @pytest.fixture
 def copy(kept: tuple[Settings, RunPartition], tmp_path: Path) -> Settings:
-    shutil.copytree(kept[0].state_dir, tmp_path / "state", symlinks=True)
-    return dataclasses.replace(kept[0], state_dir=tmp_path / "state")
+    return copied(kept[0], tmp_path / "state")
 
 
 def changed(settings: Settings, **changes: Any) -> Settings:

@@ -141,6 +141,7 @@ def test_whatever_the_umask_nothing_of_a_night_is_open_to_others(tmp_path: Path)
     assert modes == wanted
 
 
+@pytest.mark.no_store("its other folder would take up the copy of the first")
 @pytest.mark.faults("B5.14")
 def test_root_is_warned_when_it_begins_a_state_folder_or_works_in_anothers(tmp_path: Path, recjob: Recjob) -> None:
     if os.geteuid() != 0:
