@@ -5,17 +5,18 @@
 
 A world of --users users, 22 ratings each and a twelfth as many movies is made up (generate.py); then there are 4 and 16 times
 the users, and 4 times the movies. Each has a night in a state folder of its own. The model of the smallest scores the users of
-the others and of 64 times as many once more (`score`: nothing is trained). What was measured goes to --measured; where that
-file is there, it is read and nothing is run.
+the others, of 64 times as many, and of one of 64 parts of these (`score`: nothing is trained). What was measured goes to
+--measured; where that file is there, it is read and nothing is run.
 
 shard_efficiency: the processor time of scoring everybody in one process over that of two with half of the shards each;
 shard_speedup: seconds of one process on one core over those of two on two, all that a process does counted; ray_speedup: of the
 step `score`, one actor against two. *_overhead_s: seconds that shards and Ray add to the smallest night's scoring. rss_*: how
-much more memory scoring takes for so many times the users, and how many bytes that is for a user, the ratings included.
+much more memory scoring takes for so many times the users, and how many bytes that is for a user, the ratings included;
+rss_part_of_64x_users: for one of 64 parts of 64 times the users.
 cpu_error, memory_error: the largest night predicted from the smaller ones, as a share; fit_*: the worst of all sizes.
 
 The model: processor seconds of each step, bytes of memory and of files are sums of a constant and one or two sizes, by least
-squares; ASSUMED says what else is taken for granted. The last line is JSON: {"benchmark": "scale", "figures": {name: figure}}.
+squares (scale_model.py). The last line is JSON: {"benchmark": "scale", "figures": {name: figure}}.
 """
 
 import argparse
@@ -26,33 +27,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import generate
 import nightly
-import numpy as np
 import pyarrow.parquet as pq
+from scale_model import ASSUMED, GIB, RATINGS, SIZES, Model, scoring_memory, seen, spent, table
 
-RATINGS, TOP, GIB = 22, 50, 2**30
-"""A user's ratings in all that is made up; places of a list."""
-KEPT = {"dates": 14, "files": 3, "models": 7}
-"""As [publish] has them by default."""
-MACHINES = {"2 vCPU, 24 GiB": (2, 24, 1), "16 vCPU, 128 GiB": (16, 128, 1), "16 of those": (16, 128, 16)}
-"""Cores, GiB, and how many share the scoring."""
-CANDIDATES = 10_000
-ASSUMED = (
-    f"{RATINGS} ratings a user, {CANDIDATES:,} candidates, lists of {TOP}, the model `default`, cores like those measured",
-    "training, reading and publishing are no faster than on the two cores measured; scoring is divided by cores and machines",
-    "each process holds all ratings: a night needs the memory of training, a machine that only scores that of scoring",
-    "disks and networks keep up; each of several machines reads ratings and model, and lists are moved three times: written "
-    "by who scores, read to be staged whole, read to be published",
-    f"{KEPT['dates']} dates, {KEPT['files']} published files and {KEPT['models']} models are kept",
-)
 SMALL = {"RECJOB_MODEL_NAME": "basic", "RECJOB_MODEL_EPOCHS": "1", "RECJOB_GATE_MAX_RMSE_RATIO": "10"}
-SIZES = ("lake", "model", "lists", "published")
 
 
 def night(folder: Path, shape: generate.Shape, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -146,6 +131,9 @@ def measured(given: argparse.Namespace, root: Path) -> dict[str, Any]:
         lakes["64"] = root / "64"
         made_up(lakes["64"], base.times(64, "users", "ratings"))
     found["scored"] = {name: scored(first, lake, last, **alone) for name, lake in lakes.items()}
+    largest = list(lakes)[-1]
+    one = {"RECJOB_INPUT_PART": f"1/{largest}"} | alone
+    found["part"] = {"of": largest, **scored(first, lakes[largest], last, **one)}
     found["engine"] = {"plain": found["scored"]["1"]["seconds"]} | {
         name: median(scored(first, first, last, **environment | more)["seconds"] for _ in range(given.repeat))
         for name, more in engines(given.quick).items()
@@ -166,109 +154,6 @@ def engines(quick: bool) -> dict[str, dict[str, str]]:
     return kinds
 
 
-def visits(users: float) -> float:
-    """How many users' histories all steps of a training of `default` look at: recommender/train.py has the rule."""
-    batches = max(users / 1024, 1)
-    return float(20 * max(4 * batches**0.25, 2 * batches / 20) * min(users, 1024))
-
-
-def sizes(users: float, movies: float) -> dict[str, list[float]]:
-    """By what is predicted, the sizes that it grows with, after a constant."""
-    ratings = RATINGS * users
-    return {
-        **{"check": [ratings], "train": [2 * visits(users) * movies, ratings], "score": [users * movies, users]},
-        **{"publish": [users], "rss": [ratings, movies]},
-        **{"lake": [ratings], "model": [users, movies], "lists": [users], "published": [users]},
-    }
-
-
-def seen(one: Mapping[str, Any]) -> dict[str, float]:
-    """What a night has of each."""
-    return dict(one["steps"]) | {name: one[name] for name in ("rss", *SIZES)}
-
-
-class Model:
-    """Of each figure a constant and what it grows with, none of them negative: least squares of relative errors."""
-
-    def __init__(self, nights: Sequence[Mapping[str, Any]]) -> None:
-        grows, found = [sizes(one["users"], one["movies"]) for one in nights], [seen(one) for one in nights]
-        self.weights = {
-            name: positive(np.array([[1.0, *row[name]] for row in grows]), np.array([row[name] for row in found]))
-            for name in grows[0]
-        }
-
-    def of(self, users: float, movies: float) -> dict[str, float]:
-        """All figures for a size."""
-        return {
-            name: float(np.dot(self.weights[name], np.array([1.0, *grow])))
-            for name, grow in sizes(users, movies).items()
-        }
-
-    def errors(self, one: Mapping[str, Any]) -> tuple[float, float]:
-        """By how much processor time and memory of a night are missed, as shares."""
-        said, had = self.of(one["users"], one["movies"]), seen(one)
-        return abs(spent(said) / spent(had) - 1), abs(said["rss"] / had["rss"] - 1)
-
-
-def spent(one: Mapping[str, float]) -> float:
-    """Processor seconds of all steps."""
-    return sum(value for name, value in one.items() if name not in ("rss", *SIZES))
-
-
-def positive(columns: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Weights that are not negative, so that no size is predicted to take less than a smaller one."""
-    weighed, kept = columns / values[:, None], list(range(columns.shape[1]))
-    while True:
-        scale = np.abs(weighed[:, kept]).max(axis=0)
-        weights = np.linalg.lstsq(weighed[:, kept] / scale, np.ones(len(values)), rcond=None)[0] / scale
-        if (weights >= 0).all() or len(kept) == 1:
-            found = np.zeros(columns.shape[1])
-            found[kept] = np.maximum(weights, 0)
-            return found
-        kept.pop(int(np.argmin(weights * scale)))
-
-
-def table(model: Model, found: Mapping[str, Any]) -> str:
-    """What a night takes for how many users on which machine, as Markdown."""
-    wide = max(found["nights"].values(), key=lambda one: one["users"])
-    busy = wide["parallel"]["train"]
-    efficiency = min(found["shards"]["shard_efficiency"], 1)
-    per_rating, base = scoring_memory(found)
-    lines = [
-        "| users | machine | hours | memory, GiB | files, GiB | over the network, GiB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for users in (1e6, 1e8, 1e9):
-        said = model.of(users, CANDIDATES)
-        for name, (cores, gib, machines) in MACHINES.items():
-            others = spent(said) - said["score"]
-            share = 1 if cores == 2 and machines == 1 else efficiency
-            hours = (others / busy + said["score"] / (cores * machines * share)) / 3600
-            scoring = (base + per_rating * RATINGS * users) / GIB
-            memory = said["rss"] / GIB
-            fits = "" if memory <= gib else f", of {gib}: **no**"
-            kept = said["lake"] + KEPT["dates"] * said["lists"] + KEPT["models"] * said["model"]
-            files = f"{gibs(kept)}, copied {gibs(kept + KEPT['files'] * KEPT['dates'] * said['published'])}"
-            moved = machines * (said["lake"] + said["model"]) + 3 * said["lists"] if machines > 1 else 0
-            beside = f" (scoring {scoring:,.0f})" if machines > 1 else ""
-            lines.append(
-                f"| {users:,.0f} | {name} | {hours:,.1f} | {memory:,.0f}{beside}{fits} | {files} | {gibs(moved)} |"
-            )
-    return "\n".join(lines)
-
-
-def gibs(count: float) -> str:
-    """Bytes as GiB."""
-    return f"{count / GIB:,.0f}" if count >= 10 * GIB or not count else f"{count / GIB:.1f}"
-
-
-def scoring_memory(found: Mapping[str, Any]) -> tuple[float, float]:
-    """Bytes a rating and the rest, of a process that only scores."""
-    runs = list(found["scored"].values())
-    slope, base = np.polyfit([run["ratings"] for run in runs], [run["rss"] for run in runs], 1)
-    return float(slope), float(base)
-
-
 def figures(found: Mapping[str, Any], model: Model) -> dict[str, float]:
     """What the documents quote."""
     nights, runs, engine = list(found["nights"].values()), found["scored"], found["engine"]
@@ -282,6 +167,7 @@ def figures(found: Mapping[str, Any], model: Model) -> dict[str, float]:
         "rss_bytes_a_user": RATINGS * scoring_memory(found)[0],
         "users_scored": max(run["users"] for run in runs.values()),
         **{f"rss_{name}x_users": run["rss"] / runs["1"]["rss"] for name, run in runs.items() if name != "1"},
+        f"rss_part_of_{found['part']['of']}x_users": found["part"]["rss"] / runs["1"]["rss"],
     }
     if "shards" in engine:
         told["shards_overhead_s"] = engine["shards"] - engine["plain"]
@@ -317,6 +203,10 @@ def main() -> None:
         print(f"{one['rss'] / GIB:>7.2f}{said['rss'] / GIB:>7.2f}  " + "".join(f"{one[n]:>12,}" for n in SIZES))
     for name, run in found["scored"].items():
         print(f"scored {name:>3} times: {run['users']:,} users, {run['rss'] / GIB:.2f} GiB, {run['seconds']:.1f} s")
+    part = found["part"]
+    print(
+        f"scored a part of {part['of']}: {part['users']:,} users, {part['rss'] / GIB:.2f} GiB, {part['seconds']:.1f} s"
+    )
     print(json.dumps(found["engine"]))
     print(f"\n{table(model, found)}\n\n" + "\n".join(f"- {one}" for one in ASSUMED) + "\n")
     print(json.dumps({"benchmark": "scale", "figures": figures(found, model)}))

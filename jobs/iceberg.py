@@ -62,7 +62,7 @@ def check(settings: Settings) -> None:
 def follow(settings: Settings) -> None:
     """Let the tables have the lists that readers see. Raises `CatalogueFailed`."""
     shown = _shown(settings)
-    tables = iceberg.Tables(settings.publish.iceberg)
+    tables = _tables(settings)
     files = tables.show(settings.database, shown, lambda path, sha256: _place(settings, path, sha256))
     atomic.write_json(settings.state_dir / _NOTE, _now(settings))
     logger.info("iceberg.shown", extra={"tables": tables.name, "dates": len(shown), "files": sum(files.values())})
@@ -75,7 +75,11 @@ def differ(settings: Settings) -> bool:
         for one in _shown(settings)
         for name in filter(one.has, attached.TABLES)
     }
-    return iceberg.Tables(settings.publish.iceberg).files() != wanted
+    return _tables(settings).files() != wanted
+
+
+def _tables(settings: Settings) -> iceberg.Tables:
+    return iceberg.Tables(settings.publish.iceberg, settings.input.part or "all")
 
 
 def _shown(settings: Settings) -> list[RunPartition]:

@@ -26,10 +26,9 @@ if TYPE_CHECKING:  # an extra that takes a third of a second: imported where a c
 
 COPIED = ("movies", "runs")
 """Small tables, which are written as the published file has them."""
-_OURS = "recjob.published"
-"""Property of the tables that recjob has made: it writes no others."""
+_WHOSE = "recjob.users"
+"""Property of the tables that recjob has made, which users they are of: it writes no others."""
 _PROPERTIES = {
-    _OURS: "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "1",
     "write.metadata.metrics.default": "none",
@@ -53,11 +52,11 @@ def is_configured(catalogue: str) -> bool:
 class Tables:
     """The tables of recjob in one namespace of a catalogue. Every method raises `CatalogueFailed`."""
 
-    def __init__(self, name: str) -> None:
-        """`name`: CATALOGUE.NAMESPACE, the first as PyIceberg's configuration has it."""
+    def __init__(self, name: str, users: str) -> None:
+        """`name`: CATALOGUE.NAMESPACE, the first as PyIceberg's configuration has it. `users`: whose lists they are to have."""
         from pyiceberg.catalog import load_catalog
 
-        self.name = name
+        self.name, self._users = name, users
         catalogue, _, self._namespace = name.partition(".")
         with _failing(f"the Iceberg catalogue {catalogue!r} cannot be opened"):
             self._catalogue = load_catalog(catalogue)
@@ -96,7 +95,8 @@ class Tables:
         """A table of recjob's: with these columns, too, if it was there, and made if it was not."""
         whole = f"{self._namespace}.{name}"
         if not self._catalogue.table_exists(whole):
-            with self._catalogue.create_table_transaction(whole, columns, properties=_PROPERTIES) as change:
+            properties = _PROPERTIES | {_WHOSE: self._users}
+            with self._catalogue.create_table_transaction(whole, columns, properties=properties) as change:
                 if name in attached.TABLES:
                     with change.update_spec() as spec:
                         for column in _PARTITIONED:
@@ -104,9 +104,10 @@ class Tables:
                 mapping = change.table_metadata.schema().name_mapping.model_dump_json()
                 change.set_properties({"schema.name-mapping.default": mapping})
         table = self._catalogue.load_table(whole)
-        if _OURS not in table.properties:
+        if (whose := table.properties.get(_WHOSE)) != self._users:
+            has = "that recjob has not made" if whose is None else f"of {whose} users, not of {self._users}"
             hint = "name another namespace: publish.iceberg is CATALOGUE.NAMESPACE"
-            raise CatalogueFailed(f"{self.name}.{name} is a table that recjob has not made", hint=hint)
+            raise CatalogueFailed(f"{self.name}.{name} is a table {has}", hint=hint)
         if columns is not None:
             with table.update_schema() as change:
                 change.union_by_name(columns)

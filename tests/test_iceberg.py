@@ -81,7 +81,7 @@ def test_tables_show_what_readers_see_and_copy_no_list(shown: Settings, lake: Pa
         nightly(shown, day)
         same(shown)
     assert parquet_in(lake) == {"movies", "runs"}
-    assert {file.as_posix() for file in map(Path, iceberg.iceberg.Tables("lake.recjob").files())} == {
+    assert {file.as_posix() for file in map(Path, iceberg.iceberg.Tables("lake.recjob", "all").files())} == {
         f"file:{partition.path(name)}" for partition in publish.staged(shown)[-2:] for name in LISTS
     }
     rows = table("recommendations").scan(row_filter=f"as_of_date = '{LAST}' and user_id = 1").to_arrow()
@@ -130,6 +130,19 @@ def test_a_table_of_somebody_else_is_not_touched(shown: Settings) -> None:
         nightly(shown, LAST)
     assert table("recommendations").scan().to_arrow() == rows
     assert list(publish.visible(shown)) == [str(LAST)]
+
+
+@pytest.mark.faults("B8.3")
+def test_a_part_of_the_users_does_not_replace_the_tables_of_another(shown: Settings) -> None:
+    nightly(shown, LAST)
+    part = dataclasses.replace(
+        shown,
+        state_dir=shown.state_dir.parent / "part",
+        input=dataclasses.replace(shown.input, ratings=str(shown.lake / "ratings"), part="1/2"),
+    )
+    with pytest.raises(CatalogueFailed, match="is a table of all users, not of 1/2"):
+        nightly(part, LAST)
+    same(shown)
 
 
 @pytest.mark.faults("B8.3")
@@ -193,7 +206,7 @@ def test_tables_over_a_copy_name_its_objects(shown: Settings, store: Store, monk
     url = f"s3://{store.bucket()}/recjob"
     copied = dataclasses.replace(shown, store=configured.Store(url))
     nightly(copied, LAST)
-    assert all(path.startswith(f"{url}/objects/") for path in iceberg.iceberg.Tables("lake.recjob").files())
+    assert all(path.startswith(f"{url}/objects/") for path in iceberg.iceberg.Tables("lake.recjob", "all").files())
     shutil.rmtree(copied.runs)
     with duckdb.connect(str(copied.database), read_only=True) as published:
         rows = published.sql("SELECT count(*) FROM recommendations").fetchall()

@@ -15,7 +15,7 @@ from conftest import LAST, document, environment, small_world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import configuration, exits
+from jobs import configuration, exits, publish
 from jobs.configuration import InvalidSettings
 from jobs.nightly import nightly
 from jobs.settings import Settings
@@ -90,6 +90,13 @@ def test_nights_of_all_parts_list_for_everybody_once(settings: Settings) -> None
             connection.execute(f"ATTACH '{one.database}' AS part_{number} (READ_ONLY)")
         connection.execute(f"ATTACH '{settings.database}' AS whole (READ_ONLY)")
         union = " UNION ALL ".join(f"FROM part_{number}.user_status" for number in range(3))
+        listed = " UNION ALL ".join(f"FROM part_{number}.recommendations" for number in range(3))  # their runs differ
+        rows = connection.execute(f"SELECT run_id, count(*) FROM ({listed}) GROUP BY 1 ORDER BY 1").fetchall()
+        assert [run_id for run_id, _ in rows] == [publish.visible(one)[str(LAST)]["run_id"] for one in parts]
+        assert [count for _, count in rows] == [
+            publish.newest_before(one, LAST).record["rows"]["recommendations"]
+            for one in parts  # type: ignore[union-attr]
+        ]
         asked = "SELECT user_id, n_ratings, segment, n_recommendations FROM ({}) ORDER BY user_id"
         found = connection.execute(asked.format(union)).fetchall()
         assert found == connection.execute(asked.format("FROM whole.user_status")).fetchall()
