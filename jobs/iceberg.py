@@ -12,7 +12,7 @@ from jobs import kept, publish
 from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, attached, iceberg, runs, warehouse
-from storage.errors import CatalogueFailed, NotFound
+from storage.errors import CatalogueFailed, CorruptState, NotFound
 from storage.held import Copied
 from storage.runs import RunPartition
 
@@ -37,6 +37,8 @@ def followed(settings: Settings, holder: str) -> Iterator[None]:
     except CatalogueFailed as error:
         kept.tell(settings, holder, str(error), error)
         raise
+    except CorruptState as error:  # of what readers see, which others tell
+        logger.warning("iceberg.not_followed", extra={"why": str(error)})
 
 
 def check(settings: Settings) -> None:

@@ -43,10 +43,11 @@ Place = Callable[[Path, str], str]
 
 
 def is_configured(catalogue: str) -> bool:
-    """Whether PyIceberg's file or environment says what the catalogue is."""
+    """Whether PyIceberg's file or environment says what the catalogue is; raises `CatalogueFailed`."""
     from pyiceberg.utils.config import Config
 
-    return bool(Config().get_catalog_config(catalogue))
+    with _failing("PyIceberg's configuration cannot be read"):
+        return bool(Config().get_catalog_config(catalogue))
 
 
 class Tables:

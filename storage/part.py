@@ -17,6 +17,8 @@ _STEP = np.uint64(0x100000001B3)
 """The prime of the hash FNV-1 (64 bits), used here as the base of a polynomial of the bytes."""
 _MIXED = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 """Shifts and factors by which splitmix64 ends: without them the parts would follow the last digits."""
+_BLOCK = 65_536
+"""Ids whose letters are worked on at once."""
 
 
 class Part(NamedTuple):
@@ -41,21 +43,32 @@ class Part(NamedTuple):
         return Part(int(number_of(pa.array([user]), self.of)[0]), self.of)
 
     def within(self, table: pa.Table) -> pa.Table:
-        """The rows of the users of this part; `user_id` are whole numbers or text, as a dictionary or not, and never null."""
+        """The rows of the users of this part; `user_id` are whole numbers or text, as a dictionary or not, and never null.
+
+        A dictionary is left with the ids of this part.
+        """
         if self.of == 1 or not len(table):
             return table
-        coded = table["user_id"].combine_chunks()
-        coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
-        ours = number_of(coded.dictionary, self.of) == self.number
-        return table.filter(pa.array(ours[coded.indices.to_numpy()]))
+        column = table["user_id"].combine_chunks()
+        coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        ours, codes = number_of(coded.dictionary, self.of) == self.number, coded.indices.to_numpy()
+        found = table.filter(pa.array(ours[codes]))
+        if coded is column:
+            place = np.cumsum(ours, dtype=np.int32) - np.int32(1)
+            own = pa.DictionaryArray.from_arrays(place[codes[ours[codes]]], coded.dictionary.filter(pa.array(ours)))
+            found = found.set_column(found.column_names.index("user_id"), "user_id", own)
+        return found
 
 
 def number_of(ids: pa.Array, of: int) -> NDArray[np.int64]:
     """The part, 1 to `of`, that each id is in, shape (len(ids),): 7 and "7" are in the same."""
-    hashed = _polynomial(ids.cast(pa.string()))
-    for shift, factor in _MIXED:
-        hashed = (hashed ^ (hashed >> np.uint64(shift))) * np.uint64(factor)
-    return ((hashed ^ (hashed >> np.uint64(31))) % np.uint64(of)).astype(np.int64) + 1
+    found = np.empty(len(ids), np.int64)
+    for first in range(0, len(ids), _BLOCK):
+        hashed = _polynomial(ids[first : first + _BLOCK].cast(pa.string()))
+        for shift, factor in _MIXED:
+            hashed = (hashed ^ (hashed >> np.uint64(shift))) * np.uint64(factor)
+        found[first : first + _BLOCK] = (hashed ^ (hashed >> np.uint64(31))) % np.uint64(of) + np.uint64(1)
+    return found
 
 
 def _polynomial(texts: pa.Array) -> NDArray[np.uint64]:

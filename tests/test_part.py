@@ -73,6 +73,17 @@ def test_the_parts_of_the_ratings_are_the_ratings(tmp_path: Path, text_ids: bool
         ratings.read(str(tmp_path), {}, before=None, limits=Limits(part=Part(999, 1000)))
 
 
+def test_a_part_holds_no_ids_of_others() -> None:
+    texts = pa.array(["a", "b", "c", "b", "d", "a"]).dictionary_encode()
+    table = pa.table({"rating": range(6), "user_id": pa.chunked_array([texts[:4], texts[4:]])})
+    for number in (1, 2):
+        found = Part(number, 2).within(table)
+        plain = found["user_id"].to_pylist()
+        assert plain == [one for one in texts.to_pylist() if Part(1, 2).of_user(one).number == number]
+        assert set(found["user_id"].combine_chunks().dictionary.to_pylist()) == set(plain)
+        assert [texts.to_pylist()[row] for row in found["rating"].to_pylist()] == plain
+
+
 def part_of(settings: Settings, text: str) -> Settings:
     """The same input, and a state folder for a part of the users."""
     input = dataclasses.replace(settings.input, part=text, ratings=str(settings.lake / "ratings"))
