@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import straced
-from conftest import LAST, copied, document, environment, small_world, world_in
+from conftest import LAST, brought_back, copied, document, environment, small_world, world_in
 
 from jobs import backfill, explain, forget, ingest, query, run
 from jobs import publish as publishing
@@ -335,6 +335,7 @@ def test_a_damaged_list_lets_nobody_back_in(settings: Settings, content: str) ->
 
 
 @pytest.mark.faults("B6.1")
+@brought_back
 def test_what_cannot_be_read_is_told_and_not_taken_for_cleared(copy: Settings) -> None:
     part = next(copy.lake.glob("ratings/*/part-*.parquet"))
     content = part.read_bytes()
@@ -350,6 +351,7 @@ def test_what_cannot_be_read_is_told_and_not_taken_for_cleared(copy: Settings) -
 
 
 @pytest.mark.faults("B6.1", "B1.18")
+@brought_back
 def test_what_is_damaged_and_can_be_made_again_is_removed_with_the_person_in_it(copy: Settings) -> None:
     (staged,) = copy.runs.glob(f"as_of={LAST}/*/recommendations.parquet")
     published = [*warehouse.versions(copy.published)]
@@ -379,6 +381,7 @@ def test_equal_ids_have_equal_hashes_in_one_list_and_other_hashes_in_another() -
 
 
 @pytest.mark.faults("B6.1")
+@brought_back
 def test_a_damaged_record_stops_forget_and_nobody_comes_back_meanwhile(settings: Settings) -> None:
     nightly(settings, LAST, Options(until="check"))
     record = next(settings.journal.glob("*.json"))

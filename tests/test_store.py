@@ -548,6 +548,19 @@ def test_damage_here_never_replaces_what_the_store_has_and_the_next_run_brings_t
     assert in_store(store, first.store.url) == there
 
 
+@pytest.mark.faults("B6.1", "B7.11", "B7.13")
+def test_people_are_erased_from_what_was_damaged_and_all_else_in_it_stays(store: Store, first: Settings) -> None:
+    cut(max(first.runs.glob(f"as_of={LAST}/*/recommendations.parquet")))
+    cut(max(first.published.glob("*.duckdb")))
+    flipped(max(first.models.glob("*/weights.npz")))
+    receipt = forget.forget(first, [test_forget.PERSON])
+    assert (receipt["held"], receipt["damaged"]) == (True, [])
+    assert test_forget.holding(first.state_dir, test_forget.PERSON.encode()) == set()
+    assert len(runs.every(first.runs)) == 2
+    assert query.recommend(first, "id-8", 5)["as_of_date"] == str(LAST)
+    whole(store, first)
+
+
 @pytest.mark.faults("B7.11", "B7.13")
 def test_nobody_comes_back_with_what_is_brought_back(
     store: Store, first: Settings, monkeypatch: pytest.MonkeyPatch
