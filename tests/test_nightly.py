@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import FIRST, LAST, environment, small_world, world_in
+from conftest import FIRST, LAST, brought_back, environment, small_world, world_in
 
 from jobs import backfill, ingest, publish, query, run
 from jobs.nightly import Options, nightly
@@ -192,6 +192,7 @@ def test_a_damaged_input_file_stops_the_run_and_changes_nothing(settings: Settin
 
 
 @pytest.mark.faults("B1.11")
+@brought_back
 def test_a_damaged_published_file_is_replaced_by_the_next_night(settings: Settings) -> None:
     nightly(settings, LAST)
     live = settings.database.resolve()
