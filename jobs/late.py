@@ -1,5 +1,6 @@
 """Which published dates would now come out differently, because ratings from before their watermark arrived after their run."""
 
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
@@ -29,8 +30,13 @@ def late(settings: Settings) -> dict[str, Any]:
     for day, end in ends.items():
         run_id = shown[day]["run_id"]
         files = records.get(run_id, {}).get("inputs")  # None: its record is gone
-        then = None if files is None else sum(file["rows_used"] for file in files)
+        then = None if files is None else _ratings_in(files)
         now = int(np.searchsorted(at, round(end.timestamp() * 1_000_000)))
         came = None if then is None else now - then
         dates.append({"as_of_date": day, "run_id": run_id, "then": then, "now": now, "late": came})
     return {"dates": dates}
+
+
+def _ratings_in(files: Iterable[Mapping[str, Any]]) -> int:
+    """How many ratings a run used: those of files that have times of ratings, which those of `[rules]` beside them have not."""
+    return sum(file["rows_used"] for file in files if file["min_rated_at"] is not None)

@@ -177,3 +177,16 @@ def test_late_counts_what_came_for_each_published_date(settings: Settings, recjo
     told = document(recjob("late", "--json"))
     assert [(day["as_of_date"], day["late"]) for day in told["dates"]] == [("2026-03-09", 1), ("2026-03-10", 3)]
     assert recjob("late").stdout.splitlines()[0].split() == ["as", "of", "run", "then", "now", "late"]
+
+
+@pytest.mark.faults("B2.7")
+def test_rows_of_the_files_of_rules_are_no_ratings_that_came_or_went(own: Settings, tmp_path: Path) -> None:
+    for name, columns in {"block": "movie_id", "opt_out": "user_id", "exclude": "user_id,movie_id"}.items():
+        (tmp_path / f"{name}.csv").write_text(
+            f"{columns}\n{columns.replace('user_id', '7').replace('movie_id', '3')}\n"
+        )
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("block", "opt_out", "exclude")}
+    ruled = dataclasses.replace(own, rules=dataclasses.replace(own.rules, **files))
+    used = sum(file["rows_used"] for file in nightly(ruled, LAST)["inputs"])
+    (day,) = late.late(ruled)["dates"]
+    assert (day["then"], day["late"]) == (used - 3, 0)
