@@ -149,19 +149,20 @@ def missed(settings: Settings, now: datetime) -> list[date]:
     if not handled:
         return []
     zone = ZoneInfo(settings.timezone)
-    cursor = datetime.combine(max(handled), datetime.min.time(), zone)
+    cursor = datetime.combine(max(handled), datetime.min.time(), zone)  # decades ago where only old ratings are at hand
+    cron = scheduler.trigger(settings.schedule.cron, settings.schedule.timezone)
     due: set[date] = set()
-    for _ in range(3660):
-        fired = scheduler.next_times(settings.schedule.cron, settings.schedule.timezone, 1, after=cursor)[0]
-        if fired > now:
-            break
+    while (fired := cron.get_next_fire_time(None, cursor)) is not None and fired <= now:
         due.add(as_of(settings, fired))
         following = fired.astimezone(zone).date() + timedelta(days=1)  # all fire times of a day are for one date
-        cursor = datetime.combine(following, datetime.min.time(), zone) - timedelta(microseconds=1)
+        cursor = datetime.combine(following, datetime.min.time(), zone)
     dates = sorted(day for day in due if day > max(handled))
     made_up = {"all": dates, "latest": dates[-1:], "none": []}[settings.schedule.catch_up]
-    for day in dates[: len(dates) - len(made_up)]:
-        logger.warning("schedule.left_out", extra={"as_of": str(day), "catch_up": settings.schedule.catch_up})
+    if left := dates[: len(dates) - len(made_up)]:
+        first, last, policy = str(left[0]), str(left[-1]), settings.schedule.catch_up
+        logger.warning(
+            "schedule.left_out", extra={"dates": len(left), "first": first, "last": last, "catch_up": policy}
+        )
     return made_up
 
 

@@ -48,8 +48,26 @@ def test_missed_nights_are_made_up_by_policy(
     journal(settings, date(2026, 3, 6), "failed")
     found = schedule.missed(planned(settings, catch_up=policy), datetime(2026, 3, 9, 12, tzinfo=UTC))
     assert found == [date(2026, 3, day) for day in days]
-    told = [record.as_of for record in caplog.records if record.getMessage() == "schedule.left_out"]  # type: ignore[attr-defined]
-    assert told == [str(date(2026, 3, day)) for day in (6, 7, 8) if day not in days]
+    told = [record for record in caplog.records if record.getMessage() == "schedule.left_out"]
+    left = [day for day in (6, 7, 8) if day not in days]
+    assert (
+        [(record.dates, record.first, record.last) for record in told]
+        == [  # type: ignore[attr-defined]
+            (len(left), str(date(2026, 3, left[0])), str(date(2026, 3, left[-1]))) for _ in left[:1]
+        ]
+    )
+
+
+def test_of_decades_without_lists_the_newest_night_is_made_up_for_and_one_line_tells_of_the_others(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal(settings, date(1998, 4, 21), "published")  # those of MovieLens-100k
+    began = time.perf_counter()
+    found = schedule.missed(planned(settings, catch_up="latest"), datetime(2026, 3, 9, 12, tzinfo=UTC))
+    assert time.perf_counter() - began < 10
+    assert found == [date(2026, 3, 8)]
+    (told,) = (record for record in caplog.records if record.getMessage() == "schedule.left_out")
+    assert (told.dates, told.first, told.last) == (10182, "1998-04-22", "2026-03-07")  # type: ignore[attr-defined]
 
 
 @pytest.mark.faults("B4.3")
