@@ -239,9 +239,10 @@ def tell_lost(settings: Settings, days: Iterable[str]) -> None:
 
 def _publishable(settings: Settings) -> list[RunPartition]:
     """The newest staged dates, those with the kind of ids that the newest one has."""
-    every = staged(settings)
-    tell_lost(settings, sorted(visible(settings).keys() - {str(partition.as_of) for partition in every}))
-    newest = every[-settings.publish.retention_dates :]
+    every, keep = staged(settings), settings.publish.retention_dates
+    there, shown = {str(partition.as_of) for partition in every}, visible(settings).keys()
+    tell_lost(settings, (day for day in sorted(there | shown)[-keep:] if day not in there))  # others are dropped anyway
+    newest = every[-keep:]
     if not newest:
         raise NoRatings("nothing is staged", hint="recjob score --date D")
     kind = warehouse.id_types(newest[-1])

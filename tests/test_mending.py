@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,17 @@ def test_a_date_whose_lists_are_lost_is_told_when_it_leaves_the_published_file(
     assert {row[0] for row in lists(settings)} == {LAST}
     told = [record.as_of for record in caplog.records if record.getMessage() == "publish.lost"]  # type: ignore[attr-defined]
     assert told == [str(BEFORE)]
+
+
+@pytest.mark.faults("B1.18")
+def test_a_date_that_retention_drops_anyway_is_not_told_as_lost(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    fewer = replace(settings, publish=replace(settings.publish, retention_dates=1))
+    shutil.rmtree(settings.runs / f"as_of={BEFORE}")
+    assert nightly(fewer, LAST, Options(force="a new file"))["status"] == "published"
+    assert {row[0] for row in lists(fewer)} == {LAST}
+    assert "publish.lost" not in caplog.messages
 
 
 @pytest.mark.faults("B1.18")
