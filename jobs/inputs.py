@@ -169,8 +169,9 @@ def _read(settings: Settings, before: datetime | None, known_at: datetime | None
         logger.debug("input.file", extra={name: file[name] for name in told} | named)
     movies_path, users_path = _beside(settings, "movies"), _beside(settings, "users")
     called = vars(settings.input.columns)
-    movies = stored.read_movies(movies_path, called) if movies_path else None
-    users = stored.read_users(users_path, called, before=before, part=limits.part) if users_path else None
+    names = {name: called if getattr(settings.input, name) else {} for name in ("movies", "users")}  # the lake has ours
+    movies = stored.read_movies(movies_path, names["movies"]) if movies_path else None
+    users = stored.read_users(users_path, names["users"], before=before, part=limits.part) if users_path else None
     for name, table in (("movie_id", movies), ("user_id", users)):
         if table is not None and table[name].type != found.table[name].type:
             kinds = f"{table[name].type} there and {found.table[name].type} in the ratings"

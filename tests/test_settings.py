@@ -1,10 +1,14 @@
 """Where settings come from, and what is refused."""
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from conftest import world_in
 
-from jobs import configuration
+from jobs import configuration, inputs
 from jobs.configuration import InvalidSettings
 from jobs.init import TEMPLATE
 
@@ -27,6 +31,31 @@ def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(tmp_path:
         7,
     )
     assert found.origin["candidates.min_ratings"] == "environment RECJOB_CANDIDATES_MIN_RATINGS"
+
+
+def test_every_column_of_movies_and_users_may_have_another_name(tmp_path: Path) -> None:
+    release, joined = date(1999, 3, 31), datetime(2026, 3, 1, tzinfo=UTC)
+    movies = {"movie_id": [1], "title": ["A"], "genres": [["War"]], "year": [1999], "release_date": [release]}
+    users = {"user_id": [1], "age": [30], "gender": ["F"], "occupation": ["poet"], "joined_at": [joined]}
+    tables = {"movies": movies | {"available": [False]}, "users": users}
+    ratings = {"user_id": [1], "movie_id": [1], "rating": [4.0], "rated_at": [joined]}
+    pq.write_table(pa.table(ratings), tmp_path / "ratings.parquet")
+    text = "[input]\nsettle_seconds = 0\nratings = 'ratings.parquet'\nmovies = 'movies.parquet'\nusers = 'users.parquet'\n[input.columns]\n"
+    for name, columns in tables.items():
+        others = {ours: ours if ours.endswith("_id") else f"their {ours}" for ours in columns}
+        pq.write_table(pa.table(columns).rename_columns(list(others.values())), tmp_path / f"{name}.parquet")
+        text += "".join(f"{ours} = '{theirs}'\n" for ours, theirs in others.items())
+    night = inputs.read(configuration.load(toml(tmp_path, text), {}), None)
+    for name, found in (("movies", night.movies), ("users", night.users)):
+        assert found is not None
+        assert found.to_pylist() == pa.table(tables[name]).to_pylist()
+
+
+def test_the_lake_has_our_names_whatever_those_of_the_files_are_that_it_collected(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state", input__columns__title="genres", input__columns__release_date="year")
+    movies = inputs.read(settings, None).movies
+    assert movies is not None
+    assert movies["title"][0].as_py() == "Movie 1 (1911)"
 
 
 @pytest.mark.faults("B5.12")
