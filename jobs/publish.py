@@ -15,7 +15,7 @@ from jobs.run import Journal
 from jobs.settings import Settings
 from recommender.errors import RolledBack
 from storage import atomic, mending, models, runs, warehouse
-from storage.errors import CorruptState, InvalidInput, NoRatings, NotFound
+from storage.errors import AuditFailed, CorruptState, InvalidInput, NoRatings, NotFound
 from storage.runs import RunPartition
 from storage.warehouse import SCHEMA_VERSION, Published
 
@@ -41,8 +41,7 @@ def publish(settings: Settings, journal: Journal) -> Published:
         own = journal.record["run_id"]  # what readers see of it must not be that it is still at work
         history = [record | ({"status": "published"} if record["run_id"] == own else {}) for record in history]
         rows = _rows(settings, partitions, history, now)
-        attach = settings.publish.mode == "attach"
-        published = warehouse.publish(settings.published, settings.database, own, partitions, rows, attach=attach)
+        published = _built(settings, own, partitions, rows)
         step.rows = published.rows
         waiting = {str(record["run_id"]) for record in history if record["status"] == "staged"}
         for run_id in waiting & {partition.run_id for partition in partitions}:  # plans, which readers now see as well
@@ -115,8 +114,30 @@ def rest(settings: Settings, run_id: str) -> Path:
     now, history = journals.now(), journals.records(settings.journal, settings.lock)
     partitions = _publishable(settings)
     name, rows = f"{run_id}.{uuid.uuid4().hex[:8]}", _rows(settings, partitions, history, now)
+    return _built(settings, name, partitions, rows).path
+
+
+def _built(
+    settings: Settings, name: str, partitions: Sequence[RunPartition], rows: dict[str, list[dict[str, Any]]]
+) -> Published:
+    """The file that readers are shown from now on. Lists that no audit has let through are put aside where it fails: they
+    would fail those of every other date, too. Raises what `warehouse.publish` does."""
     attach = settings.publish.mode == "attach"
-    return warehouse.publish(settings.published, settings.database, name, partitions, rows, attach=attach).path
+    try:
+        return warehouse.publish(settings.published, settings.database, name, partitions, rows, attach=attach)
+    except AuditFailed as error:
+        records = journals.records(settings.journal, settings.lock)
+        passed = {
+            run["run_id"] for run in (*seen(settings).values(), *records) if run.get("status") in (None, "published")
+        }
+        for partition in partitions:
+            if partition.run_id not in passed:
+                why = f"{atomic.put_aside(partition.folder, settings.runs)} has its lists: {error}"
+                logger.error("lists.refused", extra={"as_of": str(partition.as_of), "why": why})
+                error.hint = (
+                    f"the lists of {partition.as_of} were put aside, so other dates go on: please report this bug"
+                )
+        raise
 
 
 def staged(settings: Settings) -> list[RunPartition]:

@@ -48,7 +48,7 @@ def applied(night: Night, settings: Settings, as_of: date) -> Night:
         closed=_closed(night, own, tables, as_of),
         excluded=tables.get("exclude"),
         opted_out=_ids(tables, "opt_out", "user_id"),
-        pinned=_ids(tables, "pinned", "movie_id"),
+        pinned=_known(_ids(tables, "pinned", "movie_id"), night),
         new=_new(night, own.new_days, as_of) if own.new_every else None,
         new_every=own.new_every,
         genre_cap=own.genre_cap,
@@ -102,6 +102,11 @@ def _ids(tables: dict[str, pa.Table], name: str, column: str) -> pa.Array | None
     return pc.unique(tables[name][column]) if name in tables else None
 
 
+def _known(ids: pa.Array | None, night: Night) -> pa.Array | None:
+    """Those of some movies that there are."""
+    return None if ids is None else ids.filter(pc.is_in(ids, value_set=night.catalogue["movie_id"].combine_chunks()))
+
+
 def _new(night: Night, days: float, as_of: date) -> pa.Array:
     """The movies that are new on a date: released, or else first rated, less than `days` before its end."""
     first = night.ratings.group_by("movie_id").aggregate([("rated_at", "min")])
@@ -127,8 +132,8 @@ def _checks(night: Night, settings: Settings, found: Rules, tables: dict[str, pa
             unknown = pc.sum(pc.invert(pc.is_in(ids, value_set=movies.combine_chunks())), min_count=0).as_py()
             if unknown:
                 verdict, message = "warn", f"{message}; {unknown:,} of its {len(ids):,} movies are not known"
-        if name == "pinned" and (kept := _kept_out(found)):
-            verdict, message = "warn", f"{message}; {kept:,} are kept out by other rules"
+        if name == "pinned" and (kept := _kept_out(found, night)):
+            verdict, message = "warn", f"{message}; {kept:,} are kept out by other rules or not available"
         if verdict == "warn":
             logger.warning("rules.warn", extra={"rule": name, "why": message})
         value = len(found.closed[name]) if name in found.closed else None
@@ -136,10 +141,11 @@ def _checks(night: Night, settings: Settings, found: Rules, tables: dict[str, pa
     return rows
 
 
-def _kept_out(found: Rules) -> int:
-    """How many pinned movies another rule keeps out."""
+def _kept_out(found: Rules, night: Night) -> int:
+    """How many pinned movies another rule keeps out, or are not available."""
     pinned = set(found.pinned.to_pylist()) if found.pinned is not None else set()
-    return len({movie for ids in found.closed.values() for movie in ids.to_pylist()} & pinned)
+    gone = night.catalogue["movie_id"].filter(pc.invert(night.catalogue["available"]))
+    return len({movie for ids in (*found.closed.values(), gone) for movie in ids.to_pylist()} & pinned)
 
 
 def _check(name: str, value: float | None, verdict: str, message: str, stage: str) -> dict[str, Any]:

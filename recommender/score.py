@@ -183,6 +183,8 @@ class _Scorer:
         highest, at, rows, known = self.ranked(users)
         if self.prices is not None:
             highest[:, : self.n], at[:, : self.n] = spread.priced(highest[:, : self.n], at[:, : self.n], self.prices)
+            # What a rule may take beside them follows: no price lets a movie into a list.
+            highest[:, self.n :] = np.minimum(highest[:, self.n :], highest[:, self.n - 1 : self.n])
         found = Places.best(highest, at)
         if self.arrangement:
             found = self.arrangement.of(users, highest, at)

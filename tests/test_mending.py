@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import straced
 from conftest import LAST, brought_back, copied, environment, world_in
@@ -22,10 +25,10 @@ from worlds import GOOD, ask, publish, staged
 from jobs import backfill, doctor, mend, query, run, score
 from jobs import publish as publishing
 from jobs.inputs import Night
-from jobs.nightly import Options, nightly
+from jobs.nightly import Options, nightly, release
 from jobs.run import Journal
 from jobs.settings import Settings
-from storage import atomic, mending, models, runs, warehouse
+from storage import atomic, digest, mending, models, runs, warehouse
 from storage.errors import AuditFailed, CorruptState, DiskFull, NotFound
 
 Rows = list[tuple[Any, ...]]
@@ -335,6 +338,24 @@ def test_each_way_to_spoil_a_list_is_found_by_name(tmp_path: Path, spoiled: str)
     with pytest.raises(AuditFailed, match=rule):
         publish(tmp_path, "r1", [staged(tmp_path, "r1", lists=rows)])
     assert os.listdir(tmp_path) == ["runs"] or os.listdir(tmp_path / "published") == []
+
+
+@pytest.mark.faults("B1.10")
+def test_lists_that_the_audit_refuses_are_put_aside_and_fail_no_other_date(settings: Settings) -> None:
+    nightly(settings, LAST + timedelta(days=1), Options(until="stage"))
+    *good, bad = runs.every(settings.runs)
+    rows = pq.read_table(bad.path("recommendations"))
+    rows = rows.set_column(rows.column_names.index("score"), "score", pa.array(np.arange(len(rows)), pa.float32()))
+    pq.write_table(rows.cast(pq.read_schema(bad.path("recommendations"))), bad.path("recommendations"))
+    files = bad.record["files"] | {"recommendations.parquet": digest.of_file(bad.path("recommendations"))}
+    atomic.write_json(bad.folder / "run.json", bad.record | {"files": files})
+    with pytest.raises(AuditFailed, match="rank_against_score") as raised:
+        release(settings)
+    assert f"the lists of {bad.as_of} were put aside" in raised.value.hint
+    assert [one.run_id for one in runs.every(settings.runs)] == [one.run_id for one in good]
+    after = LAST + timedelta(days=2)
+    assert nightly(settings, after)["status"] == "published"
+    assert list(publishing.visible(settings)) == [str(BEFORE), str(LAST), str(after)]
 
 
 @pytest.mark.faults("B1.10")

@@ -66,7 +66,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             folder / "exclude.csv", "user_id movie_id", *([1, movie] for movie in range(10, 15)), [4711, 1]
         ),
         "opt_out": listing(folder / "out.csv", "user_id", [2], [4711]),
-        "pinned": listing(folder / "pinned.csv", "movie_id", [9], [32], [5]),
+        "pinned": listing(folder / "pinned.csv", "movie_id", [9], [4712], [32], [5]),
         "candidates_sql": folder / "rules.sql",
     }
     changes = {f"rules__{name}": str(path) for name, path in files.items()} | {
@@ -115,7 +115,10 @@ def test_the_files_of_rules_are_lineage_and_what_they_come_to_is_a_check(night: 
     assert said["rules.block"] == ("warn", "rules.block keeps 1 of 33 movies out; 1 of its 2 movies are not known")
     assert said["rules.released"] == ("pass", "rules.released keeps 2 of 33 movies out")
     assert said["rules.allow"][0] == "pass"
-    assert said["rules.pinned"] == ("warn", "rules.pinned names 3 rows; 1 are kept out by other rules")
+    assert said["rules.pinned"] == (
+        "warn",
+        "rules.pinned names 4 rows; 1 of its 4 movies are not known; 1 are kept out by other rules or not available",
+    )
     assert said["rules.genre_cap"][0] in ("pass", "warn")
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from conftest import small_world
 from hypothesis import given
@@ -13,6 +14,9 @@ from recommender import candidates, history, ranking, score, spread
 from recommender import train as training
 from recommender.config import recipe
 from recommender.known import Attributes
+from recommender.rules import Rules
+from recommender.train import Trained
+from storage.catalogue import Catalogue
 
 KEPT = spread.KEPT
 
@@ -46,11 +50,32 @@ def test_nobody_gains_or_loses_a_movie_and_scores_descend(seed: int, n: int, lis
     assert (np.isneginf(worth) == np.isneginf(scores)).all()
 
 
-def test_a_night_lists_what_an_evaluation_measures() -> None:
-    world = small_world()
+def trained(world: Catalogue) -> tuple[Trained, Attributes]:
+    """A small `default` that has learnt a world, and what is known beside its ratings."""
     known = Attributes(None, world.movies)
     small: dict[str, Any] = {"stars_dimension": 4, "choice_dimension": 8, "taste_dimension": 8, "batch_size": 16}
-    made = training.train(world.ratings, recipe("default", **small, epochs=2, blend=(1.0, 0.5, 0.8)), attributes=known)
+    made = recipe("default", **small, epochs=2, blend=(1.0, 0.5, 0.8))
+    return training.train(world.ratings, made, attributes=known), known
+
+
+def test_what_a_rule_takes_beside_a_list_stands_after_it() -> None:
+    world = small_world()
+    made, known = trained(world)
+    allowed = candidates.select(world.ratings, None, min_ratings=1)
+    seen = history.of(world.ratings, None, allowed)
+    rules = Rules(genre_cap=2, genre_places=4, genres=world.movies.select(["movie_id", "genres"]))
+    ready = made.changed(spread=3.0).ready(world.ratings, known)
+    (block,) = score.top_n(ready, allowed, seen, 8, users_per_block=1024, rules=rules)
+    rows = pa.table(block.recommendations)
+    assert rows.filter(pc.is_valid(rows["reason"])).num_rows
+    by_score = rows.filter(pc.is_null(rows["reason"]))
+    user, height = (by_score[name].to_numpy() for name in ("user_id", "score"))
+    assert not ((user[1:] == user[:-1]) & (height[1:] > height[:-1])).any()
+
+
+def test_a_night_lists_what_an_evaluation_measures() -> None:
+    world = small_world()
+    made, known = trained(world)
     allowed = candidates.select(world.ratings, None, min_ratings=1)
     seen = history.of(world.ratings, None, allowed)
     task = ranking.everybody(world.ratings, allowed.ids)
