@@ -184,7 +184,10 @@ def _iceberg(settings: Settings) -> Iterator[Finding]:
     iceberg.check(settings)
     if warehouse.current(settings.database) and iceberg.differ(settings):
         message = f"the tables of {settings.publish.iceberg} are not what readers see"
-        yield Finding("iceberg", "warn", message, "the next night or rollback ends that")
+        yield Finding("iceberg", "warn", message, "the next run ends that")
+    elif lost := iceberg.lost(settings):
+        message = f"the tables of {settings.publish.iceberg} lack {', '.join(lost)}: the lists are not staged any more"
+        yield Finding("iceberg", "warn", message, runs.again(lost[-1]))
     else:
         yield Finding("iceberg", "good", f"the tables of {settings.publish.iceberg} are what readers see")
 

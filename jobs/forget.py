@@ -44,6 +44,7 @@ def forget(settings: Settings, ids: Sequence[str], wait: float = 0.0) -> dict[st
         forgotten.save(settings.state_dir, listed)
         erased, damaged = finish(settings, listed)
         counts = {"journal": {"files": journal}, **erased}
+        logger.info("forget.erased", extra={"asked": len(set(ids)), "erased": counts})  # a store may fail now
     sources = _sources(settings, ids)
     receipt = {
         "asked": len(set(ids)),

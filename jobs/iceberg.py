@@ -24,20 +24,34 @@ _NOTE = "iceberg.json"
 def followed(settings: Settings, holder: str) -> Iterator[None]:
     """Do the body, then let the tables show what readers see by now; only while holding the lock.
 
-    A catalogue that fails is an error, which the record of the run `holder` has as well: what was done here stands, and the
-    next run tries again. Raises `InvalidSettings` before the body, `CatalogueFailed` after it.
+    A catalogue that fails is an error where it has to change, which the record of the run `holder` has as well: what was done
+    here stands, and the next run tries again. What ended the body goes first. Raises `InvalidSettings` before the body,
+    `CatalogueFailed` after it.
     """
     check(settings)
-    yield
-    nothing = not settings.publish.iceberg or warehouse.current(settings.database) is None
-    if nothing or _noted(settings) == _now(settings):
-        return
     try:
-        follow(settings)
+        yield
+    except Exception:
+        _keep_up(settings)
+        raise
+    changed = bool(settings.publish.iceberg) and _noted(settings).get("of") != _now(settings)
+    try:
+        _keep_up(settings, must=changed)
     except CatalogueFailed as error:
         kept.tell(settings, holder, str(error), error)
         raise
-    except CorruptState as error:  # of what readers see, which others tell
+
+
+def _keep_up(settings: Settings, must: bool = False) -> None:
+    """Let the tables follow where they differ; unless they `must`, a catalogue that fails is a warning."""
+    if not settings.publish.iceberg or warehouse.current(settings.database) is None:
+        return
+    try:
+        if must or differ(settings):
+            follow(settings)
+    except (CatalogueFailed, CorruptState) as error:  # damage of what readers see is told by others
+        if must and isinstance(error, CatalogueFailed):
+            raise
         logger.warning("iceberg.not_followed", extra={"why": str(error)})
 
 
@@ -63,36 +77,50 @@ def check(settings: Settings) -> None:
 
 def follow(settings: Settings) -> None:
     """Let the tables have the lists that readers see. Raises `CatalogueFailed`."""
-    shown = _shown(settings)
+    shown, lost = _shown(settings)
+    for day in lost:
+        why = f"its lists are not in {settings.runs}: {runs.again(day)}"
+        logger.warning("iceberg.left_out", extra={"as_of": day, "why": why})
     tables = _tables(settings)
     files = tables.show(settings.database, shown, lambda path, sha256: _place(settings, path, sha256))
-    atomic.write_json(settings.state_dir / _NOTE, _now(settings))
+    note = {"of": _now(settings), "runs": [one.run_id for one in shown]}
+    atomic.write_json(settings.state_dir / _NOTE, note)
     logger.info("iceberg.shown", extra={"tables": tables.name, "dates": len(shown), "files": sum(files.values())})
 
 
 def differ(settings: Settings) -> bool:
-    """Whether the tables lack files of the lists that readers see, or have others. Raises `CatalogueFailed`."""
+    """Whether the tables lack something that readers see, or have something else. Raises `CatalogueFailed`."""
     wanted = {
         _place(settings, one.path(name), one.record["files"][one.path(name).name])
-        for one in _shown(settings)
+        for one in _shown(settings)[0]
         for name in filter(one.has, attached.TABLES)
     }
     return _tables(settings).files() != wanted
+
+
+def lost(settings: Settings) -> list[str]:
+    """The dates that readers see, and the tables cannot have: their staged lists are gone."""
+    return _shown(settings)[1]
+
+
+def noted_runs(settings: Settings) -> set[str]:
+    """The runs whose lists the tables have: they are needed until the tables have others."""
+    return set(_noted(settings).get("runs", [])) if settings.publish.iceberg else set()
 
 
 def _tables(settings: Settings) -> iceberg.Tables:
     return iceberg.Tables(settings.publish.iceberg, settings.input.part or "all")
 
 
-def _shown(settings: Settings) -> list[RunPartition]:
-    """What readers see, as far as it is still staged."""
-    found = []
+def _shown(settings: Settings) -> tuple[list[RunPartition], list[str]]:
+    """What readers see, as far as it is still staged, and the dates of which it is not."""
+    found, gone = [], []
     for day, run in publish.visible(settings).items():
         try:
             found.append(runs.find(settings.runs, run["run_id"]))
-        except NotFound as error:
-            logger.warning("iceberg.left_out", extra={"as_of": day, "why": f"{error}: {runs.again(day)}"})
-    return found
+        except NotFound:
+            gone.append(day)
+    return found, gone
 
 
 def _place(settings: Settings, path: Path, sha256: str) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from jobs import publish, state
+from jobs import iceberg, publish, state
 from jobs.settings import Settings
 from storage import atomic, models, runs, shards, warehouse
 from storage.errors import CorruptState
@@ -21,7 +21,7 @@ def prune(settings: Settings) -> list[str]:
     removed = [path.name for path in old]
     staged = publish.staged(settings)[-kept.retention_dates :]
     removed += _shards(settings, staged)
-    shown = _shown(settings, {str(one.as_of) for one in staged})
+    shown = _shown(settings, {str(one.as_of) for one in staged}) | iceberg.noted_runs(settings)
     removed += runs.prune(settings.runs, keep={one.run_id for one in staged} | shown)
     for path in sorted(settings.runs.glob("*.aside-*"))[:-1]:
         atomic.remove(path)
@@ -49,7 +49,8 @@ def _shards(settings: Settings, staged: Sequence[RunPartition]) -> list[str]:
 def _shown(settings: Settings, days: Collection[str]) -> set[str]:
     """The runs that files which are kept show of these days, though it was scored anew since: after a rollback `explain` asks.
 
-    Of any day, where they are views over what is staged: then readers need it, whatever became of its `run.json`.
+    Of any day, where they are views over what is staged: then readers need it, whatever became of its `run.json`. So do Iceberg
+    tables, which go back with a rollback.
     """
     found: set[str] = set()
     for path in warehouse.versions(settings.published):
@@ -57,7 +58,8 @@ def _shown(settings: Settings, days: Collection[str]) -> set[str]:
             if files := warehouse.shows(path):
                 found |= {file.run_id for file in files}
             else:
-                found |= {run["run_id"] for day, run in publish.shown_by(path).items() if day in days}
+                every = bool(settings.publish.iceberg)
+                found |= {run["run_id"] for day, run in publish.shown_by(path).items() if every or day in days}
         except CorruptState as error:
             logger.warning("published.damaged", extra={"why": f"what it shows may be pruned: {error}"})
     return found

@@ -36,7 +36,7 @@ _PROPERTIES = {
 _PARTITIONED = ("as_of_date", "run_id")
 _MEANINGS = "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
 _EPOCH = date(1970, 1, 1)
-_HINT = "the lists are published all the same, and the next run tries again; a table that was dropped is made anew"
+_HINT = "the next run tries again; tables that cannot be changed may be dropped: they are made anew"
 
 Place = Callable[[Path, str], str]
 """The URL at which readers of the catalogue find a staged file, by its path and its sha256."""
@@ -69,6 +69,8 @@ class Tables:
         """
         with _failing(f"the tables of {self.name} cannot be written"), warehouse.reader(published, asked=()) as reader:
             self._catalogue.create_namespace_if_not_exists(self._namespace)
+            for name in (*COPIED, *attached.TABLES):
+                self._demand_own(name)
             for name in COPIED:
                 rows = reader.sql(f"FROM {name}").to_arrow_table()
                 table = self._made(name, rows.schema)
@@ -86,11 +88,25 @@ class Tables:
         return found
 
     def files(self) -> set[str]:
-        """The URLs of the files of lists that readers of the catalogue see."""
+        """The URLs of the files of lists that readers of the catalogue see; none where a small table is missing."""
         with _failing(f"the tables of {self.name} cannot be read"):
-            names = [f"{self._namespace}.{name}" for name in attached.TABLES]
-            tables = [self._catalogue.load_table(name) for name in names if self._catalogue.table_exists(name)]
-            return {path for table in tables for path in _files(table)}
+            tables = {name: self._found(name) for name in (*COPIED, *attached.TABLES)}
+            if None in (tables[name] for name in COPIED):
+                return set()
+            lists = (tables[name] for name in attached.TABLES)
+            return {path for table in lists if table for path in _files(table)}
+
+    def _found(self, name: str) -> "Table | None":
+        whole = f"{self._namespace}.{name}"
+        return self._catalogue.load_table(whole) if self._catalogue.table_exists(whole) else None
+
+    def _demand_own(self, name: str) -> None:
+        """Raise `CatalogueFailed` where a table is somebody else's."""
+        table = self._found(name)
+        if table and (whose := table.properties.get(_WHOSE)) != self._users:
+            has = "that recjob has not made" if whose is None else f"of {whose} users, not of {self._users}"
+            hint = "name another namespace: publish.iceberg is CATALOGUE.NAMESPACE"
+            raise CatalogueFailed(f"{self.name}.{name} is a table {has}", hint=hint)
 
     def _made(self, name: str, columns: pa.Schema | None = None) -> "Table":
         """A table of recjob's: with these columns, too, if it was there, and made if it was not."""
@@ -105,10 +121,6 @@ class Tables:
                 mapping = change.table_metadata.schema().name_mapping.model_dump_json()
                 change.set_properties({"schema.name-mapping.default": mapping})
         table = self._catalogue.load_table(whole)
-        if (whose := table.properties.get(_WHOSE)) != self._users:
-            has = "that recjob has not made" if whose is None else f"of {whose} users, not of {self._users}"
-            hint = "name another namespace: publish.iceberg is CATALOGUE.NAMESPACE"
-            raise CatalogueFailed(f"{self.name}.{name} is a table {has}", hint=hint)
         if columns is not None:
             with table.update_schema() as change:
                 change.union_by_name(columns)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +21,7 @@ from jobs import settings as configured
 from jobs.configuration import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
+from storage import runs
 from storage.errors import CatalogueFailed
 
 pytest.importorskip("pyiceberg")
@@ -100,17 +101,55 @@ def test_tables_show_what_readers_see_and_copy_no_list(shown: Settings, lake: Pa
     assert [f["state"] for f in doctor.examine(shown)["findings"] if f["check"] == "iceberg"] == ["good"]
 
 
-def test_a_rollback_and_a_prune_are_followed(shown: Settings) -> None:
+@pytest.mark.parametrize("mode", ["copy", "attach"])
+def test_a_rollback_and_a_prune_are_followed(shown: Settings, mode: Literal["copy", "attach"]) -> None:
+    shown = dataclasses.replace(shown, publish=dataclasses.replace(shown.publish, mode=mode, retention_dates=1))
     for day in DAYS[:2]:
         nightly(shown, day)
-    publish_of = [run["run_id"] for run in publish.visible(shown).values()]
     with state.held(shown, 0, "rollback"):
         publish.rollback(shown)
+    assert list(publish.visible(shown)) == [str(DAYS[0])]
     same(shown)
-    assert set(table("recommendations").scan().to_arrow()["run_id"].to_pylist()) == {publish_of[0]}
-    with state.held(shown, 0, "prune"):
-        prune.prune(shown)
+    prune.by_hand(shown)
     same(shown)
+    nightly(shown, DAYS[2])
+    same(shown)
+    assert iceberg.lost(shown) == []
+
+
+@pytest.mark.faults("B8.2")
+def test_what_the_tables_show_is_there_until_they_show_something_else(
+    shown: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = dataclasses.replace(shown, publish=dataclasses.replace(shown.publish, retention_dates=1, keep_files=1))
+    nightly(shown, DAYS[0])
+    rows = table("recommendations").scan().to_arrow()
+    with monkeypatch.context() as down:
+        down.setattr("storage.iceberg.Tables.__init__", _down)
+        with pytest.raises(CatalogueFailed, match="what was done here stands"):
+            nightly(shown, DAYS[1])
+        with pytest.raises(CatalogueFailed):
+            prune.by_hand(shown)
+    assert table("recommendations").scan().to_arrow() == rows
+    prune.by_hand(shown)
+    same(shown)
+    nightly(shown, DAYS[2])
+    assert [one.as_of for one in runs.every(shown.runs)] == DAYS[1:]
+    same(shown)
+
+
+@pytest.mark.faults("B8.2")
+@pytest.mark.parametrize("name", ["user_status", "movies"])
+def test_a_table_that_was_dropped_is_made_anew(shown: Settings, name: str) -> None:
+    nightly(shown, LAST)
+    catalog.load_catalog("lake").drop_table(f"recjob.{name}")
+    assert iceberg.differ(shown)
+    assert nightly(shown, LAST)["status"] == "unchanged"
+    same(shown)
+
+
+def _down(*arguments: Any) -> None:
+    raise CatalogueFailed("the catalogue is down")
 
 
 @pytest.mark.faults("B6.1")
@@ -162,7 +201,7 @@ def test_lists_with_other_ids_are_not_mixed_with_those_before(shown: Settings) -
     text = dataclasses.replace(shown, state_dir=text.state_dir, store=text.store)
     with pytest.raises(CatalogueFailed, match="Cannot change column type") as raised:
         nightly(text, LAST)
-    assert "dropped is made anew" in raised.value.hint
+    assert "dropped: they are made anew" in raised.value.hint
     same(shown)
     for name in (*LISTS, "movies"):
         catalog.load_catalog("lake").drop_table(f"recjob.{name}")
