@@ -31,10 +31,19 @@ def headline(record: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, s
     title = status.replace("_", " ").capitalize() + (" with the champion" if replaced else "")
     if status in LISTED:
         users = f" for {record['n_users']:,} users" if record.get("n_users") else ""
-        return {"state": state, "title": title, "text": f"Readers see the lists of {day}{users}."}
+        return {"state": state, "title": title, "text": _seen(day, users, shown)}
     readers = f"Readers still see the lists of {max(shown)}." if shown else "Nothing is published yet."
     error = record.get("error_message") or ""
     return {"state": state, "title": title, "text": f"{error[:1].upper()}{error[1:]}{'. ' if error else ''}{readers}"}
+
+
+def _seen(day: str, users: str, shown: Mapping[str, Any]) -> str:
+    """What readers see once the lists of a date are published: those of a newer one, unless they ask for it."""
+    newest = max(shown, default=day)
+    if day not in shown:
+        return f"The lists of {day}{users} were published." + (f" Readers now see those of {newest}." if shown else "")
+    also = "" if newest == day else f" where they ask for that date; the newest are of {newest}"
+    return f"Readers see the lists of {day}{users}{also}."
 
 
 def verdicts(record: Mapping[str, Any]) -> list[dict[str, str]]:

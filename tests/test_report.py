@@ -102,6 +102,17 @@ def test_what_is_told_is_what_is_published(two_nights: Settings) -> None:
     assert {verdict["state"] for verdict in found["verdicts"]} <= {"good", "warn"}
 
 
+def test_of_an_older_date_the_page_says_that_readers_see_a_newer_one(two_nights: Settings) -> None:
+    first, last = (record["run_id"] for record in journals.records(two_nights.journal, two_nights.lock))
+    before = LAST - timedelta(days=1)
+    told = f"Readers see the lists of {before} for 41 users where they ask for that date; the newest are of {LAST}."
+    assert report.gather(two_nights, first)["headline"]["text"] == told
+    fewer = {LAST.isoformat(): {"run_id": last}}
+    record = journals.find(two_nights.journal, two_nights.lock, first)
+    gone = f"The lists of {before} for 41 users were published. Readers now see those of {LAST}."
+    assert report_glance.headline(record, fewer)["text"] == gone
+
+
 def test_a_night_that_was_refused_says_so_and_what_readers_still_see(tmp_path: Path) -> None:
     settings, before = world_in(tmp_path / "state", publish__keep_reports=30), LAST - timedelta(days=1)
     with pytest.raises(NotFound):
