@@ -103,8 +103,13 @@ def _published(settings: Settings) -> Iterator[Finding]:
 
 
 def _forgotten(settings: Settings) -> Iterator[Finding]:
-    if hashes := forgotten.load(settings.state_dir).hashes:
-        yield Finding("forgotten", "good", f"{len(hashes)} people are kept out")
+    listed = forgotten.load(settings.state_dir)
+    kept_out = f"{len(listed.hashes)} people are kept out"
+    if listed.pending:
+        hint = "the next night finishes that, or recjob forget again, with the same ids"
+        yield Finding("forgotten", "warn", f"{kept_out}, but something of theirs may still be held", hint)
+    elif listed.hashes:
+        yield Finding("forgotten", "good", kept_out)
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:

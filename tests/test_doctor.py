@@ -9,9 +9,10 @@ import pytest
 from conftest import LAST, document, world_in
 
 from jobs import doctor
+from jobs.forget import forget
 from jobs.nightly import nightly
 from jobs.settings import Settings
-from storage import models, warehouse
+from storage import forgotten, models, warehouse
 
 Recjob = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -70,6 +71,17 @@ def test_each_damage_is_found_at_its_place(tmp_path: Path) -> None:
     assert bad == {"published", "registry", "staged", "input"}
     assert found["state"] == "bad"
     assert all(one["hint"] for one in found["findings"] if one["state"] == "bad")
+
+
+def test_people_of_whom_something_may_still_be_held_are_a_warning_until_they_are_gone(tmp_path: Path) -> None:
+    settings = world_in(tmp_path / "state")
+    forgotten.save(settings.state_dir, forgotten.Forgotten().adding(["7"]))  # where a forget is killed after that
+    (told,) = (one for one in doctor.examine(settings)["findings"] if one["check"] == "forgotten")
+    assert told["state"] == "warn"
+    assert "may still be held" in told["message"]
+    assert told["hint"].startswith("the next night finishes that")
+    forget(settings, ["7"])
+    assert states(settings)["forgotten"] == "good"
 
 
 def test_a_hook_that_cannot_be_started_and_a_metrics_file_that_cannot_be_written_are_found_beforehand(

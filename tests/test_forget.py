@@ -276,6 +276,7 @@ def test_a_night_finishes_what_a_killed_forget_began(copy: Settings, tmp_path: P
     done = straced.recjob(kill, ["forget", "--user", PERSON], environment(copy), tmp_path / "log")
     assert done.returncode == -9, done.stderr
     assert holding(copy.state_dir, PERSON.encode())
+    assert "something of theirs may still be held" in by_command(copy, "doctor").stdout
     assert nightly(copy, LAST)["status"] == "published"
     assert holding(copy.state_dir, PERSON.encode()) == set()
     whole(copy)
