@@ -91,7 +91,7 @@ def follow(settings: Settings) -> None:
 def differ(settings: Settings) -> bool:
     """Whether the tables lack something that readers see, or have something else. Raises `CatalogueFailed`."""
     wanted = {
-        _place(settings, one.path(name), one.record["files"][one.path(name).name])
+        iceberg.File(_place(settings, one.path(name), one.record["files"][one.path(name).name]), one.run_id)
         for one in _shown(settings)[0]
         for name in filter(one.has, attached.TABLES)
     }

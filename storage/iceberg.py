@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
@@ -40,6 +40,13 @@ _HINT = "the next run tries again; tables that cannot be changed may be dropped:
 
 Place = Callable[[Path, str], str]
 """The URL at which readers of the catalogue find a staged file, by its path and its sha256."""
+
+
+class File(NamedTuple):
+    """A file of a table. Of runs that came to the same lists, a copy of the state has one file."""
+
+    url: str
+    run_id: str
 
 
 def is_configured(catalogue: str) -> bool:
@@ -87,14 +94,14 @@ class Tables:
                     found[name] = len(shown)
         return found
 
-    def files(self) -> set[str]:
-        """The URLs of the files of lists that readers of the catalogue see; none where a small table is missing."""
+    def files(self) -> set[File]:
+        """The files of lists that readers of the catalogue see; none where a small table is missing."""
         with _failing(f"the tables of {self.name} cannot be read"):
             tables = {name: self._found(name) for name in (*COPIED, *attached.TABLES)}
             if None in (tables[name] for name in COPIED):
                 return set()
             lists = (tables[name] for name in attached.TABLES)
-            return {path for table in lists if table for path in _files(table)}
+            return {_key(file) for table in lists if table for file in _files(table)}
 
     def _found(self, name: str) -> "Table | None":
         whole = f"{self._namespace}.{name}"
@@ -151,21 +158,25 @@ def _file(table: "Table", partition: RunPartition, name: str, place: Place) -> "
     )
 
 
-def _files(table: "Table") -> dict[str, "DataFile"]:
-    """The files that a table has, by their URLs."""
-    return {task.file.file_path: task.file for task in table.scan().plan_files()}
+def _files(table: "Table") -> list["DataFile"]:
+    """The files that a table has."""
+    return [task.file for task in table.scan().plan_files()]
+
+
+def _key(file: "DataFile") -> File:
+    return File(file.file_path, file.partition[_PARTITIONED.index("run_id")])
 
 
 def _set(table: "Table", wanted: Sequence["DataFile"]) -> None:
-    """Let a table have these files and no others."""
-    there, named = _files(table), {file.file_path: file for file in wanted}
-    if there.keys() == named.keys():
+    """Let a table have these files and no others. All are entered anew: PyIceberg takes files of one URL for one."""
+    there = _files(table)
+    if sorted(map(_key, there)) == sorted(map(_key, wanted)):
         return
     with table.transaction() as change, change.update_snapshot().overwrite() as snapshot:
-        for path in named.keys() - there.keys():
-            snapshot.append_data_file(named[path])
-        for path in there.keys() - named.keys():
-            snapshot.delete_data_file(there[path])
+        for file in there:
+            snapshot.delete_data_file(file)
+        for file in wanted:
+            snapshot.append_data_file(file)
 
 
 def _tidy(table: "Table", *, copied: bool) -> None:
