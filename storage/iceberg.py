@@ -173,6 +173,7 @@ def _set(table: "Table", wanted: Sequence["DataFile"]) -> None:
     if sorted(map(_key, there)) == sorted(map(_key, wanted)):
         return
     with table.transaction() as change, change.update_snapshot().overwrite() as snapshot:
+        snapshot._existing_manifests = list  # type: ignore[method-assign]  # it keeps those that name no file any more
         for file in there:
             snapshot.delete_data_file(file)
         for file in wanted:
