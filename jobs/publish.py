@@ -4,28 +4,22 @@ import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from jobs import run as journals
+from jobs import tables
 from jobs.run import Journal
 from jobs.settings import Settings
 from recommender.errors import RolledBack
 from storage import atomic, mending, models, runs, warehouse
 from storage.errors import AuditFailed, CorruptState, InvalidInput, NoRatings, NotFound
 from storage.runs import RunPartition
-from storage.warehouse import SCHEMA_VERSION, Published
+from storage.warehouse import Published
 
 logger = logging.getLogger(__name__)
-_RUN = (
-    *("run_id", "as_of_date", "status", "trigger", "started_at", "finished_at", "published_at", "model_version"),
-    *("n_users", "n_movies", "n_ratings", "top_n", "input_digest", "config_digest", "output_digest", "seed"),
-    *("recjob_version", "device", "peak_rss_mb", "exit_code", "error_kind", "error_message"),
-)
-_MODEL = ("created_at", "trained_through", "digest", "status", "name", "parameters", "note")
 
 
 def publish(settings: Settings, journal: Journal) -> Published:
@@ -40,7 +34,7 @@ def publish(settings: Settings, journal: Journal) -> Published:
         partitions = _publishable(settings)
         own = journal.record["run_id"]  # what readers see of it must not be that it is still at work
         history = [record | ({"status": "published"} if record["run_id"] == own else {}) for record in history]
-        rows = _rows(settings, partitions, history, now)
+        rows = tables.rows(settings, partitions, history, now)
         published = _built(settings, own, partitions, rows)
         step.rows = published.rows
         waiting = {str(record["run_id"]) for record in history if record["status"] == "staged"}
@@ -113,7 +107,7 @@ def rest(settings: Settings, run_id: str) -> Path:
     """Show all that is staged, in place of damaged files, of which `run_id` built the newest: a night may take hours."""
     now, history = journals.now(), journals.records(settings.journal, settings.lock)
     partitions = _publishable(settings)
-    name, rows = f"{run_id}.{uuid.uuid4().hex[:8]}", _rows(settings, partitions, history, now)
+    name, rows = f"{run_id}.{uuid.uuid4().hex[:8]}", tables.rows(settings, partitions, history, now)
     return _built(settings, name, partitions, rows).path
 
 
@@ -274,44 +268,3 @@ def _publishable(settings: Settings) -> list[RunPartition]:
                 "publish.left_out", extra={"as_of": str(partition.as_of), "why": "its ids are of another type"}
             )
     return fitting
-
-
-def _rows(
-    settings: Settings, partitions: Sequence[RunPartition], history: Sequence[Mapping[str, Any]], now: str
-) -> dict[str, list[dict[str, Any]]]:
-    """The small tables: all runs of the journal, and the lineage, metrics and verdicts of what is published."""
-    shown = {partition.run_id: partition.record | {"status": "published"} for partition in partitions}
-    shown = {run_id: record | {"published_at": record.get("published_at") or now} for run_id, record in shown.items()}
-    recorded = {str(record["run_id"]): dict(record) for record in history}
-    everything = [recorded.get(run_id, {}) | shown.get(run_id, {}) for run_id in sorted(recorded.keys() | shown.keys())]
-    return {
-        "schema_info": [{"schema_version": SCHEMA_VERSION, "recjob_version": version("recjob"), "created_at": now}],
-        "runs": [{name: record.get(name) for name in _RUN} for record in everything],
-        "run_steps": _of_each(everything, "steps"),
-        "run_inputs": _of_each(everything, "inputs"),
-        "rejected_rows": _of_each(everything, "rejected"),
-        "checks": _of_each(everything, "checks"),
-        "metrics": [
-            {**metric, "model_version": record["model_version"]}
-            for record in everything
-            for metric in _of_each([record], "metrics")
-        ],
-        "models": _models(settings, partitions),
-    }
-
-
-def _of_each(records: Sequence[Mapping[str, Any]], part: str) -> list[dict[str, Any]]:
-    return [{"run_id": record["run_id"], **row} for record in records for row in record.get(part) or []]
-
-
-def _models(settings: Settings, partitions: Sequence[RunPartition]) -> list[dict[str, Any]]:
-    """The registry's models, and those of published dates that have left it."""
-    manifests = {partition.record["model"]["version"]: partition.record["model"] for partition in partitions}
-    manifests |= {model.version: model.manifest for model in models.versions(settings.models)}
-    champion = models.champion(settings.models)
-    crowned = champion.version if champion else None
-    return [
-        {column: manifest[column] for column in _MODEL}
-        | {"model_version": version_of, "alias": "champion" if version_of == crowned else None}
-        for version_of, manifest in sorted(manifests.items())
-    ]
