@@ -17,7 +17,7 @@ from typing import Any
 import click
 import duckdb
 
-from jobs import configuration, examples, exits
+from jobs import allowed, configuration, examples, exits
 from jobs.cli import COMMON
 from jobs.commands import recjob
 from jobs.settings import Settings
@@ -41,7 +41,7 @@ def settings() -> str:
     sections: dict[str, list[tuple[str, str, str]]] = {}
     for key, default in configuration.known_keys().items():
         section, _, name = key.rpartition(".")
-        bounds = configuration.RANGES.get(key)
+        bounds = allowed.RANGES.get(key)
         meaning = _meaning(_owner(section), name) + (f" {bounds[0]:g} to {bounds[1]:g}." if bounds else "")
         sections.setdefault(section, []).append((f"`{name}`", _toml(default), meaning))
     found = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jobs import inputs, lists, signals
 from jobs import run as journals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.inputs import Night
 from jobs.settings import Settings
 from recommender import blend, ranking

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jobs import engine, iceberg, inputs, kept, mend, query, schedule
 from jobs import run as journals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from recommender.errors import RecommenderError
 from storage import atomic, forgotten, held, models, remote, runs, shards, state, tabular, warehouse

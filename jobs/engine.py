@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs import signals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.inputs import Night
 from jobs.progress import QUIET
 from jobs.settings import Settings

@@ -1,6 +1,6 @@
 """Exit codes: one place that says what each error means to whoever started the command."""
 
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from recommender import errors as recommender
 from storage import errors as storage
 

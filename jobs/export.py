@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from jobs import publish, state
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, warehouse
 from storage.errors import NotFound, nothing_published

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs import engine, meeting, nightly, signals
 from jobs import run as journals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import Options
 from jobs.run import Journal
 from jobs.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import kept, publish
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, attached, iceberg, runs, warehouse
 from storage.errors import CatalogueFailed, CorruptState, NotFound

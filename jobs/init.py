@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from storage import atomic
 
 TEMPLATE = """\

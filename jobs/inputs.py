@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.progress import QUIET, Progress
 from jobs.settings import Settings
 from recommender import schema

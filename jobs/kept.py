@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs import exits
 from jobs import run as journals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, held, state
 from storage.errors import StorageError, StoreFailed

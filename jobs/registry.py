@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import state
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.run import Run
 from jobs.settings import Settings
 from recommender.errors import GateRefused

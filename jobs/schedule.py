@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import scheduler
 from jobs import exits
 from jobs import run as journals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs import iceberg, kept
 from jobs import run as journals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from storage import atomic, rebuild, runs, state
 from storage.rebuild import RunFacts

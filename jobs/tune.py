@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import inputs, signals
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from recommender import split as splits
 from recommender import train as training

@@ -14,8 +14,8 @@ from conftest import document, small_world, world_in
 
 from jobs import backtest, ingest, inputs, show_experiments
 from jobs import run as journals
+from jobs.allowed import InvalidSettings
 from jobs.backtest import BESIDE, FIGURES, Replay
-from jobs.configuration import InvalidSettings
 from jobs.settings import Settings
 from recommender import train as training
 from storage.catalogue import Catalogue

@@ -16,7 +16,7 @@ import pytest
 from conftest import LAST, document, small_world, world_in
 
 from jobs import exits, ingest, late, run
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage.catalogue import Catalogue

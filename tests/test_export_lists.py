@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import LAST, small_world, world_in
 
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.export import export
 from jobs.nightly import nightly
 from jobs.settings import Settings

@@ -18,7 +18,7 @@ import pytest
 from conftest import LAST, environment, small_world, world_in
 
 from jobs import configuration, hosts, meeting, show
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from recommender import split
 from recommender import train as training

@@ -18,7 +18,7 @@ from objectstore import SECRET, Store
 
 from jobs import doctor, exits, forget, iceberg, prune, publish, state
 from jobs import settings as configured
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import runs

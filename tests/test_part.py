@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import configuration, exits, publish
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import nightly
 from jobs.settings import Settings
 from storage import ratings

@@ -16,7 +16,7 @@ from conftest import FAST, LAST, document, environment, small_world
 from objectstore import SECRET, Store
 
 from jobs import configuration, doctor, exits, forget, inputs, late, run
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import objects, remote

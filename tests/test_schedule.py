@@ -14,7 +14,7 @@ import pytest
 from conftest import Recjob, document, environment
 
 from jobs import exits, run, schedule
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.schedule import Nights
 from jobs.settings import Settings
 

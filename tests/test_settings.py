@@ -9,7 +9,7 @@ import pytest
 from conftest import world_in
 
 from jobs import configuration, inputs
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.init import TEMPLATE
 
 

@@ -21,7 +21,7 @@ from worlds import DAY, GOOD, STATUS, batch, schemas, staged
 
 from jobs import configuration, doctor, engine, forget, ingest, prune, state
 from jobs import shards as parts
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from recommender.grid import GROUP, slices

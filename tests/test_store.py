@@ -25,7 +25,7 @@ from objectstore import Store
 
 from jobs import doctor, exits, forget, kept, prune, publish, query, run, state
 from jobs import settings as configured
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.nightly import Options, nightly
 from jobs.settings import Settings
 from storage import atomic, digest, forgotten, mending, models, objects, runs

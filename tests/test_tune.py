@@ -17,7 +17,7 @@ import pytest
 from conftest import environment, small_world, world_in
 
 from jobs import configuration, exits, inputs, tune
-from jobs.configuration import InvalidSettings
+from jobs.allowed import InvalidSettings
 from jobs.settings import Settings
 from jobs.tune import Range, Search
 from recommender import split as splits
