@@ -107,8 +107,14 @@ def table(model: Model, found: Mapping[str, Any]) -> str:
             files = f"{gibs(kept)}, copied {gibs(kept + parts * KEPT['files'] * KEPT['dates'] * said['published'])}"
             moved = machines * model.of(users, CANDIDATES)["lake"] if machines > 1 else 0
             memory = f"{said['rss'] / GIB:,.0f}"
-            lines.append(f"| {users:,.0f} | {name} | {parts:,} | {hours:,.1f} | {memory} | {files} | {gibs(moved)} |")
+            lines.append(
+                f"| {users:,.0f} | {name} | {parts:,} | {_hours(hours)} | {memory} | {files} | {gibs(moved)} |"
+            )
     return "\n".join(lines)
+
+
+def _hours(count: float) -> str:
+    return f"{count:,.0f}" if count >= 10 else f"{count:.1f}" if count >= 1 else f"{count:.2f}"
 
 
 def gibs(count: float) -> str:
