@@ -48,11 +48,13 @@ def score(night: Night, model: Model, settings: Settings, missing: Sequence[Shar
             machines = sum(node["Alive"] for node in ray.nodes())
             count = min(settings.score.actors or machines, len(missing))
             actor = ray.remote(max_restarts=_AGAIN, max_task_retries=_AGAIN, scheduling_strategy="SPREAD")(_Actor)
-            facts = ray.put(night)  # held here: of one that is an argument itself, Ray warns that it may be lost
-            actors = [actor.remote([facts], model, settings) for _ in range(count)]
+            facts = ray.put(
+                night
+            )  # held here, and given with each shard: what an actor was made with may be lost, Ray warns
+            actors = [actor.remote(model, settings) for _ in range(count)]
             pids = ray.get([one.pid.remote() for one in actors])
             logger.info("score.actors", extra={"machines": machines, "actors": count, "pids": pids})
-            scored = ActorPool(actors).map_unordered(lambda one, shard: one.score.remote(shard), missing)
+            scored = ActorPool(actors).map_unordered(lambda one, shard: one.score.remote([facts], shard), missing)
             for number, pid in scored:
                 logger.info("score.shard", extra={"shard": number, "of": settings.score.shards, "by": pid})
         except SystemExit:  # Ray makes one of its own of the signal that interrupts it
@@ -88,20 +90,23 @@ def use_device(settings: Settings) -> None:
 class _Actor:
     """Loads the model once, and scores shards."""
 
-    def __init__(self, night: Sequence[Any], model: Model, settings: Settings) -> None:
-        """`night` has one reference, of Ray's, to the `Night`."""
+    def __init__(self, model: Model, settings: Settings) -> None:
         use_device(settings)
-        import ray
-
-        from jobs import score as scoring
-
-        self._keeper = scoring.Keeper(scoring.Work.of(ray.get(night[0]), model, settings), QUIET, 0)
+        self._model, self._settings = model, settings
+        self._keeper: Any = None
 
     def pid(self) -> int:
-        """Its process, once the model is loaded."""
+        """Its process."""
         return os.getpid()
 
-    def score(self, shard: Shard) -> tuple[int, int]:
-        """Score a shard and keep it; its number, and by which process."""
+    def score(self, night: Sequence[Any], shard: Shard) -> tuple[int, int]:
+        """Score a shard and keep it; its number, and by which process. `night` has one reference, of Ray's, to the `Night`."""
+        if self._keeper is None:
+            import ray
+
+            from jobs import score as scoring
+
+            work = scoring.Work.of(ray.get(night[0]), self._model, self._settings)
+            self._keeper = scoring.Keeper(work, QUIET, 0)
         self._keeper.keep(shard)
         return shard.number, os.getpid()
