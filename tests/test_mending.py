@@ -341,6 +341,7 @@ def test_each_way_to_spoil_a_list_is_found_by_name(tmp_path: Path, spoiled: str)
 
 
 @pytest.mark.faults("B1.10")
+@brought_back
 def test_lists_that_the_audit_refuses_are_put_aside_and_fail_no_other_date(settings: Settings) -> None:
     nightly(settings, LAST + timedelta(days=1), Options(until="stage"))
     *good, bad = runs.every(settings.runs)
