@@ -120,17 +120,15 @@ def _built(
     try:
         return warehouse.publish(settings.published, settings.database, name, partitions, rows, attach=attach)
     except AuditFailed as error:
-        records = journals.records(settings.journal, settings.lock)
-        passed = {
-            run["run_id"] for run in (*seen(settings).values(), *records) if run.get("status") in (None, "published")
-        }
+        history = journals.records(settings.journal, settings.lock)
+        passed = {run["run_id"] for run in seen(settings).values()}
+        passed |= {record["run_id"] for record in history if record["status"] == "published"}
         for partition in partitions:
             if partition.run_id not in passed:
                 why = f"{atomic.put_aside(partition.folder, settings.runs)} has its lists: {error}"
                 logger.error("lists.refused", extra={"as_of": str(partition.as_of), "why": why})
-                error.hint = (
-                    f"the lists of {partition.as_of} were put aside, so other dates go on: please report this bug"
-                )
+                put_aside = f"the lists of {partition.as_of} were put aside, so other dates go on"
+                error.hint = f"{put_aside}: please report this bug"
         raise
 
 

@@ -12,7 +12,8 @@ StorageError
 │   └── NoPermission      the state folder is read-only, somebody else's, or open to everybody
 ├── StoreFailed         an object store does not answer, or only with errors, however often it is asked
 │   ├── StoreForbidden    no credentials, or they do not allow it
-│   └── StoreMissing      there is no such bucket
+│   ├── StoreMissing      there is no such bucket
+│   └── CatalogueFailed   an Iceberg catalogue does not answer, or would not have the tables
 ├── CorruptState        recjob's own files do not pass their integrity check
 │   ├── AuditFailed       a published file that was built breaks a rule of the tables
 │   ├── StateVersion      the state folder was written by a newer recjob

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import real_data
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -39,16 +40,30 @@ SCRIPTS = {
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_benchmark_runs_and_prints_its_figures(name: str, tmp_path: Path) -> None:
     arguments, figures = SCRIPTS[name]
+    printed = figures_of(name, ["--repeat", "1", *arguments], tmp_path)
+    assert printed.keys() >= figures
+    assert all(math.isfinite(figure) for figure in printed.values())
+    assert all(printed[figure] > 0 for figure in figures if not figure.endswith("_exponent"))
+
+
+@pytest.mark.slow
+def test_what_parts_cost_is_printed(tmp_path: Path) -> None:
+    printed = figures_of("parts", ["--data", str(real_data("ml-latest-small.zip"))], tmp_path)
+    assert printed.keys() == {f"{name}_{of}" for name in ("rmse", "ndcg@10", "recall@50") for of in (1, 2)}
+    assert all(0 < figure < 2 for figure in printed.values())
+
+
+def figures_of(name: str, arguments: list[str], folder: Path) -> dict[str, float]:
+    """What a benchmark prints in its last line when it is quick."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", "--repeat", "1", *arguments],
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick", *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout.splitlines()[-1])
     assert printed["benchmark"] == name
-    assert printed["figures"].keys() >= figures
-    assert all(math.isfinite(figure) for figure in printed["figures"].values())
-    assert all(printed["figures"][figure] > 0 for figure in figures if not figure.endswith("_exponent"))
+    figures: dict[str, float] = printed["figures"]
+    return figures
